@@ -1,0 +1,1 @@
+"""Where effects meet the kernel and the network."""

@@ -1,0 +1,1 @@
+"""eBPF programs and maps, loaded through libbpf."""

@@ -1,0 +1,1 @@
+"""The commands: `dvipad` (the daemon) and `dvipactl` (the operator)."""

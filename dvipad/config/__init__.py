@@ -1,0 +1,1 @@
+"""Profile (VIPADYNAMIC grammar) and node file (YAML) to a frozen model."""

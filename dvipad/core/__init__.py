@@ -1,0 +1,1 @@
+"""The pure core: inputs in, effects out; no I/O, no clock, no randomness."""

@@ -1,0 +1,1 @@
+"""The mesh protocol without I/O: frames, messages, sessions, who dials whom."""

@@ -1,0 +1,162 @@
+"""Messages of the mesh, as frozen values (requirements D2, D3, D7-D9).
+
+The codec derives the wire form from these types: a field that a receiver does not know is
+ignored, and so is a message type that it does not know. Connections travel as packed CRT keys
+(`dvipad.adapters.bpf.layout.CONNECTION`, 36 bytes each), in the layout of the eBPF maps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, TypeAlias
+
+from dvipad.address import Address
+from dvipad.config.model import Distribute
+
+PROTOCOL_VERSION: Final = 1
+MAX_CONNECTIONS: Final = 16_384
+"""Connections in one NEWCONN or TERMCONN message, at the most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node as others know it."""
+
+    name: str
+    xcf: Address
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First message in each direction: who speaks. `incarnation` grows with each start."""
+
+    cluster: str
+    member: Member
+    incarnation: int
+    version: int = PROTOCOL_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Nothing to say, still alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """The sender leaves on purpose; what it owned has been given up."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Nodes that the sender has a session with; how a node learns those that it was not told."""
+
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VipaEntry:
+    """What the sender is to one DVIPA.
+
+    `rank`: 255 VIPADEFINE, 1-254 VIPABACKUP, 0 none of them any more or not fit now.
+    `creates`: may activate it when nobody has (VIPADEFINE, or VIPABACKUP MOVEABLE).
+    `owner`: the sender has it now, with `epoch`; then `distributes` is how it is distributed.
+    """
+
+    dvipa: Address
+    rank: int
+    creates: bool
+    owner: bool
+    epoch: int
+    distributes: tuple[Distribute, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VipaList:
+    """The sender's whole list (D2); what it does not name any more is gone."""
+
+    entries: tuple[VipaEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PortStatus:
+    """`ready` listeners wait on `port` of the DVIPA; 0: the last one closed."""
+
+    port: int
+    ready: int
+
+
+@dataclass(frozen=True, slots=True)
+class SrvStat:
+    """Listeners of the sender for a DVIPA (D3). `full`: ports not named have none."""
+
+    dvipa: Address
+    full: bool
+    ports: tuple[PortStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewConn:
+    """Connections of the DVIPA that end at node `target` (its XCF address) (D7-D9).
+
+    `snapshot`: part of the whole list that the receiver's claim of `epoch` asked for; `last`
+    closes that list. `embryonic` are those whose handshake is not over.
+    """
+
+    dvipa: Address
+    epoch: int
+    target: Address
+    established: bytes
+    embryonic: bytes = b""
+    snapshot: bool = False
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TermConn:
+    """Connections of the DVIPA that ended at the sender (D7)."""
+
+    dvipa: Address
+    connections: bytes
+
+
+class Move(Enum):
+    """What a DVIPA message says of the ownership of an address (D8, D9)."""
+
+    TAKEOVER = "takeover"
+    """I own it from now on (nobody alive did)."""
+    PREPARE = "prepare"
+    """I am going to own it: send me SRVSTAT and NEWCONN; the present owner stays."""
+    TAKEBACK = "takeback"
+    """To the present owner: my CRT is complete, give the address to me."""
+    RELEASE = "release"
+    """To the one that asked: I no longer announce it; all my connections were sent before this."""
+    OFFER = "offer"
+    """To the best backup: I am leaving, take it (PREPARE, TAKEBACK, RELEASE follow)."""
+    COMPLETE = "complete"
+    """I announce it and my CRT is complete: a moving owner may forget its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dvipa:
+    """A DVIPA message: takeover and takeback (D8, D9)."""
+
+    move: Move
+    dvipa: Address
+    epoch: int
+
+
+Message: TypeAlias = (
+    Hello
+    | Heartbeat
+    | Goodbye
+    | Members
+    | VipaList
+    | SrvStat
+    | NewConn
+    | TermConn
+    | Dvipa
+)
