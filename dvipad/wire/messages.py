@@ -150,13 +150,5 @@ class Dvipa:
 
 
 Message: TypeAlias = (
-    Hello
-    | Heartbeat
-    | Goodbye
-    | Members
-    | VipaList
-    | SrvStat
-    | NewConn
-    | TermConn
-    | Dvipa
+    Hello | Heartbeat | Goodbye | Members | VipaList | SrvStat | NewConn | TermConn | Dvipa
 )

@@ -1,0 +1,284 @@
+"""Messages to frames and back, derived from the types of the messages' fields.
+
+The header of a frame is a JSON object with a member per field: addresses and enums as text,
+tuples as arrays, nested values as objects. A field of bytes is ``[offset, length]`` in the
+frame's blob. A receiver ignores fields and types of messages that it does not know, and takes the
+default of a field that is not there. `Position` never travels: it means something on the node of
+the profile only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields, is_dataclass
+from enum import Enum
+from functools import cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from types import UnionType
+from typing import Any, Final, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+from dvipad.address import Address
+from dvipad.config.model import OWNER_RANK, PortRange, Position, TargetSpec
+from dvipad.wire import messages
+from dvipad.wire.errors import Fault, RemoteProtocolError
+from dvipad.wire.framing import Frame, encode_frame
+from dvipad.wire.messages import MAX_CONNECTIONS, Message
+
+CONNECTION_SIZE: Final = 36
+MAX_ITEMS: Final = 4096
+"""Items of one list in a message."""
+MAX_TEXT: Final = 255
+"""Characters of one text in a message."""
+MAX_NUMBER: Final = 2**63 - 1
+MAX_PORT: Final = 65535
+
+TYPES: Final[dict[int, type[Message]]] = {
+    1: messages.Hello,
+    2: messages.Heartbeat,
+    3: messages.Goodbye,
+    4: messages.Members,
+    5: messages.VipaList,
+    6: messages.SrvStat,
+    7: messages.NewConn,
+    8: messages.TermConn,
+    9: messages.Dvipa,
+}
+"""Numbers of the messages; a number is never used for anything else."""
+_NUMBERS: Final = {kind: number for number, kind in TYPES.items()}
+
+_RANGES: Final[dict[tuple[type, str], tuple[int, int]]] = {
+    (messages.Member, "port"): (1, MAX_PORT),
+    (messages.PortStatus, "port"): (1, MAX_PORT),
+    (messages.VipaEntry, "rank"): (0, OWNER_RANK),
+    (PortRange, "first"): (1, MAX_PORT),
+    (PortRange, "last"): (1, MAX_PORT),
+    (TargetSpec, "weight"): (0, 99),
+    (TargetSpec, "standby_rank"): (0, OWNER_RANK),
+}
+"""Numbers that are not just 0 to `MAX_NUMBER`."""
+
+Json: TypeAlias = Any
+_Encode: TypeAlias = Callable[[Any, bytearray], Json]
+_Decode: TypeAlias = Callable[[Json, bytes], Any]
+
+
+def encode(message: Message) -> bytes:
+    """The frame of `message`; raises ``ValueError`` when it is longer than `MAX_FRAME`."""
+    blob = bytearray()
+    kind: Any = type(message)
+    header = _encoder(kind)(message, blob)
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return encode_frame(Frame(_NUMBERS[kind], text.encode(), bytes(blob)))
+
+
+def decode(frame: Frame) -> Message | None:
+    """The message in `frame`, None for a type that this node does not know.
+
+    Raises `RemoteProtocolError` for anything that is not a message of its type.
+    """
+    kind: Any = TYPES.get(frame.kind)
+    if kind is None:
+        return None
+    try:
+        header = json.loads(frame.header.decode())
+    except (ValueError, RecursionError) as error:
+        raise RemoteProtocolError(Fault.JSON, f"{kind.__name__}: {error}") from None
+    message: Message = _decoder(kind)(header, frame.blob)
+    return message
+
+
+def _wire_fields(kind: type) -> list[tuple[Field[Any], Any]]:
+    """Fields that travel, each with its type."""
+    hints = get_type_hints(kind)
+    assert is_dataclass(kind)
+    return [(item, hints[item.name]) for item in fields(kind) if hints[item.name] is not Position]
+
+
+def _wrong_type(expected: str, value: Json) -> RemoteProtocolError:
+    return RemoteProtocolError(Fault.WRONG_TYPE, f"{type(value).__name__} instead of {expected}")
+
+
+def _optional(hint: Any) -> Any | None:
+    """The type in ``X | None``; None when `hint` is something else."""
+    if get_origin(hint) not in (Union, UnionType):
+        return None
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+    if len(kinds) == len(get_args(hint)):
+        return None
+    return kinds[0] if len(kinds) == 1 else Union[tuple(kinds)]  # noqa: UP007 - made at run time
+
+
+# --- encoding ---------------------------------------------------------------------------------
+
+
+@cache
+def _encoder(hint: Any) -> _Encode:
+    if hint == Address or hint in (IPv4Address, IPv6Address):
+        return lambda value, blob: str(value)
+    if hint in (bool, int, str):
+        return lambda value, blob: value
+    if hint is bytes:
+        return _put_bytes
+    inner = _optional(hint)
+    if inner is not None:
+        put = _encoder(inner)
+        return lambda value, blob: None if value is None else put(value, blob)
+    if get_origin(hint) is tuple:
+        put_item = _encoder(get_args(hint)[0])
+        return lambda value, blob: [put_item(item, blob) for item in value]
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return lambda value, blob: value.value
+    return _value_encoder(hint)
+
+
+def _put_bytes(value: bytes, blob: bytearray) -> Json:
+    offset = len(blob)
+    blob += value
+    return [offset, len(value)]
+
+
+def _value_encoder(kind: type) -> _Encode:
+    puts = [(item.name, _encoder(hint)) for item, hint in _wire_fields(kind)]
+
+    def put(value: Any, blob: bytearray) -> Json:
+        return {name: put_field(getattr(value, name), blob) for name, put_field in puts}
+
+    return put
+
+
+# --- decoding ---------------------------------------------------------------------------------
+
+
+@cache
+def _decoder(hint: Any) -> _Decode:
+    if hint == Address:
+        return _get_address
+    if hint is bool:
+        return _get_bool
+    if hint is int:
+        return _number_decoder(0, MAX_NUMBER)
+    if hint is str:
+        return _get_text
+    if hint is bytes:
+        return _get_bytes
+    inner = _optional(hint)
+    if inner is not None:
+        return _optional_decoder(_decoder(inner))
+    if get_origin(hint) is tuple:
+        return _tuple_decoder(_decoder(get_args(hint)[0]))
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return _enum_decoder(hint)
+    return _value_decoder(hint)
+
+
+def _get_address(value: Json, blob: bytes) -> Address:
+    if not isinstance(value, str):
+        raise _wrong_type("an address", value)
+    if len(value) <= MAX_TEXT and "%" not in value:
+        try:
+            return ip_address(value)
+        except ValueError:
+            pass
+    raise RemoteProtocolError(Fault.WRONG_VALUE, f"not an address: {value[:64]!r}")
+
+
+def _get_bool(value: Json, blob: bytes) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong_type("true or false", value)
+    return value
+
+
+def _get_text(value: Json, blob: bytes) -> str:
+    if not isinstance(value, str):
+        raise _wrong_type("a text", value)
+    if len(value) > MAX_TEXT:
+        raise RemoteProtocolError(Fault.TOO_LONG, f"a text of {len(value)} characters")
+    if not value.isprintable():
+        raise RemoteProtocolError(Fault.WRONG_VALUE, f"not printable: {value!r}")
+    return value
+
+
+def _number_decoder(lowest: int, highest: int) -> _Decode:
+    def get(value: Json, blob: bytes) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise _wrong_type("a whole number", value)
+        if not lowest <= value <= highest:
+            raise RemoteProtocolError(
+                Fault.WRONG_VALUE, f"a number that is not in {lowest}-{highest}"
+            )
+        return value
+
+    return get
+
+
+def _get_bytes(value: Json, blob: bytes) -> bytes:
+    if not isinstance(value, list) or len(value) != 2:
+        raise _wrong_type("[offset, length]", value)
+    offset, size = (_number_decoder(0, len(blob))(part, blob) for part in value)
+    if offset + size > len(blob):
+        raise RemoteProtocolError(Fault.WRONG_VALUE, "connections beyond the end of the blob")
+    if size % CONNECTION_SIZE:
+        raise RemoteProtocolError(Fault.WRONG_VALUE, f"{size} bytes are not whole connections")
+    if size > MAX_CONNECTIONS * CONNECTION_SIZE:
+        raise RemoteProtocolError(Fault.TOO_LONG, f"{size // CONNECTION_SIZE} connections")
+    return blob[offset : offset + size]
+
+
+def _optional_decoder(get_inner: _Decode) -> _Decode:
+    return lambda value, blob: None if value is None else get_inner(value, blob)
+
+
+def _tuple_decoder(get_item: _Decode) -> _Decode:
+    def get(value: Json, blob: bytes) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise _wrong_type("a list", value)
+        if len(value) > MAX_ITEMS:
+            raise RemoteProtocolError(Fault.TOO_LONG, f"a list of {len(value)} items")
+        return tuple([get_item(item, blob) for item in value])
+
+    return get
+
+
+def _enum_decoder(kind: type[Enum]) -> _Decode:
+    known = {item.value: item for item in kind}
+
+    def get(value: Json, blob: bytes) -> Enum:
+        if not isinstance(value, str):
+            raise _wrong_type(f"a {kind.__name__}", value)
+        if value not in known:
+            raise RemoteProtocolError(Fault.WRONG_VALUE, f"{kind.__name__} {value[:64]!r}")
+        return known[value]
+
+    return get
+
+
+def _value_decoder(kind: type) -> _Decode:
+    gets = [
+        (item.name, _field_decoder(kind, item.name, hint), item.default is MISSING)
+        for item, hint in _wire_fields(kind)
+    ]
+
+    def get(value: Json, blob: bytes) -> Any:
+        if not isinstance(value, dict):
+            raise _wrong_type(f"a {kind.__name__}", value)
+        arguments = {}
+        for name, get_field, required in gets:
+            if name in value:
+                arguments[name] = get_field(value[name], blob)
+            elif required:
+                raise RemoteProtocolError(Fault.MISSING_FIELD, f"{kind.__name__}.{name}")
+        made = kind(**arguments)
+        if isinstance(made, PortRange) and made.first > made.last:
+            raise RemoteProtocolError(Fault.WRONG_VALUE, f"ports {made.first}-{made.last}")
+        return made
+
+    return get
+
+
+def _field_decoder(kind: type, name: str, hint: Any) -> _Decode:
+    limits = _RANGES.get((kind, name))
+    if limits is None:
+        return _decoder(hint)
+    get = _number_decoder(*limits)
+    return get if _optional(hint) is None else _optional_decoder(get)

@@ -1,0 +1,353 @@
+"""One connection to a peer, either end, without I/O and without a clock.
+
+The verbs: `receive_data`, `data_to_send`, `next_event`, `deadline`, `handle_deadline`; and `send`,
+`confirm`, `close`, `connection_lost`. Time is a parameter, in ms, and never goes back.
+
+Both ends say Hello at once. The one with the smaller name leads: it alone decides whether this
+connection is the one to use, and says so with its first Heartbeat (`confirm`). Therefore two
+connections made at the same time never leave the ends with different ones, and no message is lost
+on the one that is given up.
+
+An end that was itself served late accuses nobody: a verb that comes more than a heartbeat interval
+after the session's deadline gives the peer one more interval before it counts as silent. The
+caller feeds what its sockets hold before it steps deadlines.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, TypeAlias
+
+from dvipad.wire.codec import MAX_TEXT, decode, encode
+from dvipad.wire.errors import Fault, RemoteProtocolError
+from dvipad.wire.framing import MAX_FRAME, Frame, FrameDecoder
+from dvipad.wire.messages import (
+    PROTOCOL_VERSION,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Message,
+)
+
+MAX_GREETING: Final = 4096
+"""Bytes of a frame from a peer that has not said Hello."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """`heartbeat_ms`: something is sent at least that often; `dead_ms`: silence that means death;
+    `handshake_ms`: from the connection to the confirmed session."""
+
+    heartbeat_ms: int = 100
+    dead_ms: int = 300
+    handshake_ms: int = 1000
+
+
+class CloseReason(Enum):
+    """Why a session is over."""
+
+    LOST = "lost"
+    """The connection ended at the other end, or was reset by it."""
+    SILENT = "silent"
+    """Nothing was heard for `dead_ms`."""
+    GOODBYE = "goodbye"
+    """The peer of an open session said Goodbye."""
+    REFUSED = "refused"
+    """The peer said Goodbye before the session was open."""
+    PROTOCOL = "protocol"
+    """The peer broke the protocol, or was refused: `keyword` is the `Fault`."""
+    HANDSHAKE = "handshake"
+    """The session did not open in time."""
+    LOCAL = "local"
+    """This end closed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """The peer said who it is. `leads`: this end decides, by `confirm` or `close`."""
+
+    hello: Hello
+    leads: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The session is open: messages may go both ways."""
+
+    hello: Hello
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message for the node."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Last event of a session. `keyword` is short and counted, `detail` is for the log."""
+
+    reason: CloseReason
+    keyword: str
+    detail: str = ""
+
+
+SessionEvent: TypeAlias = Greeted | Opened | Received | Closed
+
+
+class State(Enum):
+    """Where a session is."""
+
+    GREETING = auto()
+    """The peer has not said Hello."""
+    LEADING = auto()
+    """It has; this end has to confirm."""
+    FOLLOWING = auto()
+    """It has; the peer has to confirm."""
+    OPEN = auto()
+    CLOSED = auto()
+
+
+class Trigger(Enum):
+    """What happens to a session: received (R), at this end (L), or time (T)."""
+
+    R_HELLO_LEAD = auto()
+    """Hello from a peer with the greater name."""
+    R_HELLO_FOLLOW = auto()
+    """Hello from a peer with the smaller name."""
+    R_HEARTBEAT = auto()
+    R_GOODBYE = auto()
+    R_MESSAGE = auto()
+    L_CONFIRM = auto()
+    L_SEND = auto()
+    L_CLOSE = auto()
+    LOST = auto()
+    T_DEADLINE = auto()
+    FAULT = auto()
+
+
+TRANSITIONS: Final[dict[tuple[State, Trigger], State]] = {
+    (State.GREETING, Trigger.R_HELLO_LEAD): State.LEADING,
+    (State.GREETING, Trigger.R_HELLO_FOLLOW): State.FOLLOWING,
+    (State.GREETING, Trigger.R_GOODBYE): State.CLOSED,
+    (State.LEADING, Trigger.R_GOODBYE): State.CLOSED,
+    (State.FOLLOWING, Trigger.R_GOODBYE): State.CLOSED,
+    (State.FOLLOWING, Trigger.R_HEARTBEAT): State.OPEN,
+    (State.LEADING, Trigger.L_CONFIRM): State.OPEN,
+    (State.OPEN, Trigger.R_HEARTBEAT): State.OPEN,
+    (State.OPEN, Trigger.R_MESSAGE): State.OPEN,
+    (State.OPEN, Trigger.R_GOODBYE): State.CLOSED,
+    (State.OPEN, Trigger.L_SEND): State.OPEN,
+    **{
+        (state, trigger): State.CLOSED
+        for state in (State.GREETING, State.LEADING, State.FOLLOWING, State.OPEN)
+        for trigger in (Trigger.L_CLOSE, Trigger.LOST, Trigger.T_DEADLINE, Trigger.FAULT)
+    },
+}
+"""Every change of a session's state; what is not here is a fault of the peer (R) or a bug (L)."""
+
+
+class Session:
+    """One connection to a peer; `local` is what this node says of itself."""
+
+    __slots__ = (
+        "_decoder",
+        "_events",
+        "_handshake_until_ms",
+        "_heard_ms",
+        "_local",
+        "_out",
+        "_sent_ms",
+        "_settings",
+        "_state",
+        "peer",
+    )
+
+    def __init__(self, local: Hello, settings: SessionSettings, now_ms: int) -> None:
+        self.peer: Hello | None = None
+        self._local = local
+        self._settings = settings
+        self._state = State.GREETING
+        self._decoder = FrameDecoder(MAX_GREETING)
+        self._events: deque[SessionEvent] = deque()
+        self._heard_ms = self._sent_ms = now_ms
+        self._handshake_until_ms = now_ms + settings.handshake_ms
+        self._out: list[bytes] = [encode(local)]
+
+    @property
+    def state(self) -> State:
+        """Where the session is."""
+        return self._state
+
+    # --- the five verbs -----------------------------------------------------------------------
+
+    def receive_data(self, data: bytes, now_ms: int) -> None:
+        """Bytes from the peer, any portion; what they mean comes from `next_event`."""
+        if self._state is State.CLOSED:
+            return
+        self._forgive_own_delay(now_ms)
+        self._heard_ms = now_ms
+        self._decoder.feed(data)
+        try:
+            while (frame := self._next_frame()) is not None:
+                message = decode(frame)
+                if message is not None:
+                    self._receive(message)
+        except RemoteProtocolError as error:
+            self._refuse(error)
+
+    def data_to_send(self) -> bytes:
+        """What to write now; once."""
+        data = b"".join(self._out)
+        self._out.clear()
+        return data
+
+    def next_event(self) -> SessionEvent | None:
+        """The oldest event not yet taken, None when there is none."""
+        return self._events.popleft() if self._events else None
+
+    def deadline(self) -> int | None:
+        """When (ms) `handle_deadline` has to be called at the latest; None: never."""
+        match self._state:
+            case State.CLOSED:
+                return None
+            case State.OPEN:
+                return min(
+                    self._sent_ms + self._settings.heartbeat_ms,
+                    self._heard_ms + self._settings.dead_ms,
+                )
+            case _:
+                return self._handshake_until_ms
+
+    def handle_deadline(self, now_ms: int) -> None:
+        """Time has come: a heartbeat is due, or the peer is silent, or too slow to say Hello."""
+        if self._state is State.CLOSED:
+            return
+        self._forgive_own_delay(now_ms)
+        if self._state is not State.OPEN:
+            if now_ms >= self._handshake_until_ms:
+                where = self._state.name.lower()
+                self._end(Trigger.T_DEADLINE, Closed(CloseReason.HANDSHAKE, "handshake", where))
+            return
+        quiet_ms = now_ms - self._heard_ms
+        if quiet_ms >= self._settings.dead_ms:
+            detail = f"nothing heard for {quiet_ms} ms"
+            self._end(Trigger.T_DEADLINE, Closed(CloseReason.SILENT, "silent", detail))
+        elif now_ms >= self._sent_ms + self._settings.heartbeat_ms:
+            self.send(Heartbeat(), now_ms)
+
+    # --- this end acts ------------------------------------------------------------------------
+
+    def confirm(self, now_ms: int) -> None:
+        """The leader takes this connection; allowed once, after `Greeted` with `leads`."""
+        assert self.peer is not None
+        self._move(Trigger.L_CONFIRM)
+        self._out.append(encode(Heartbeat()))
+        self._heard_ms = self._sent_ms = now_ms
+        self._events.append(Opened(self.peer))
+
+    def send(self, message: Message, now_ms: int) -> None:
+        """Sends `message` in an open session."""
+        self.send_frame(encode(message), now_ms)
+
+    def send_frame(self, frame: bytes, now_ms: int) -> None:
+        """Sends what `codec.encode` made; for a message that goes to many peers."""
+        self._forgive_own_delay(now_ms)
+        self._move(Trigger.L_SEND)
+        self._out.append(frame)
+        self._sent_ms = now_ms
+
+    def close(self, reason: str) -> None:
+        """Says Goodbye with `reason` (a text for the peer's log) and ends the session."""
+        if self._state is not State.CLOSED:
+            self._out.append(encode(Goodbye(reason[:MAX_TEXT])))
+            self._end(Trigger.L_CLOSE, Closed(CloseReason.LOCAL, "local", reason))
+
+    def refuse(self, error: RemoteProtocolError) -> None:
+        """Ends the session because the peer may not take part; the peer is told."""
+        if self._state is not State.CLOSED:
+            self._refuse(error)
+
+    def connection_lost(self, reason: CloseReason, keyword: str) -> None:
+        """The connection under the session is gone."""
+        if self._state is not State.CLOSED:
+            self._out.clear()
+            self._end(Trigger.LOST, Closed(reason, keyword))
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _next_frame(self) -> Frame | None:
+        return None if self._state is State.CLOSED else self._decoder.next_frame()
+
+    def _receive(self, message: Message) -> None:
+        match message:
+            case Hello():
+                self._check(message)
+                leads = self._local.member.name < message.member.name
+                self._move(Trigger.R_HELLO_LEAD if leads else Trigger.R_HELLO_FOLLOW)
+                self.peer = message
+                self._decoder.limit = MAX_FRAME
+                self._events.append(Greeted(message, leads))
+            case Heartbeat():
+                opens = self._state is State.FOLLOWING
+                self._move(Trigger.R_HEARTBEAT)
+                if opens and self.peer is not None:
+                    self._sent_ms = self._heard_ms
+                    self._events.append(Opened(self.peer))
+            case Goodbye(reason):
+                is_open = self._state is State.OPEN
+                why = CloseReason.GOODBYE if is_open else CloseReason.REFUSED
+                self._end(Trigger.R_GOODBYE, Closed(why, why.value, reason))
+            case _:
+                self._move(Trigger.R_MESSAGE)
+                self._events.append(Received(message))
+
+    def _check(self, hello: Hello) -> None:
+        local = self._local
+        if hello.version != PROTOCOL_VERSION:
+            raise RemoteProtocolError(
+                Fault.VERSION, f"version {hello.version}, this node speaks {PROTOCOL_VERSION}"
+            )
+        if hello.cluster != local.cluster:
+            raise RemoteProtocolError(
+                Fault.CLUSTER, f"cluster {hello.cluster!r}, this node is in {local.cluster!r}"
+            )
+        if not hello.member.name:
+            raise RemoteProtocolError(Fault.WRONG_VALUE, "a node without a name")
+        if hello.member.name == local.member.name:
+            raise RemoteProtocolError(Fault.OWN_NAME, f"the peer is {local.member.name!r} too")
+
+    def _move(self, trigger: Trigger) -> None:
+        """The only place where the state changes."""
+        key = (self._state, trigger)
+        if key not in TRANSITIONS:
+            where = f"{trigger.name} in state {self._state.name}"
+            if trigger.name.startswith("R_"):
+                raise RemoteProtocolError(Fault.UNEXPECTED, where)
+            raise RuntimeError(where)
+        self._state = TRANSITIONS[key]
+
+    def _end(self, trigger: Trigger, event: Closed) -> None:
+        self._move(trigger)
+        self._events.append(event)
+
+    def _refuse(self, error: RemoteProtocolError) -> None:
+        self._out.append(encode(Goodbye(error.reason)))
+        self._end(Trigger.FAULT, Closed(CloseReason.PROTOCOL, error.reason, error.detail))
+
+    def _forgive_own_delay(self, now_ms: int) -> None:
+        """This end was served late: what it did not hear may be its own fault."""
+        due_ms = self.deadline()
+        heartbeat_ms = self._settings.heartbeat_ms
+        if due_ms is None or now_ms <= due_ms + heartbeat_ms:
+            return
+        if self._state is State.OPEN:
+            heard_ms = now_ms + heartbeat_ms - self._settings.dead_ms
+            self._heard_ms = max(self._heard_ms, heard_ms)
+            # From now on the heartbeat that is overdue says nothing about the next verb.
+            self._sent_ms = max(self._sent_ms, now_ms - heartbeat_ms)
+        else:
+            self._handshake_until_ms = now_ms + heartbeat_ms
