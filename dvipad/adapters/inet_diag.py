@@ -1,0 +1,241 @@
+"""TCP sockets as the kernel lists them (``sock_diag(7)``), parsed by struct.
+
+A listing of 100,000 sockets takes half a second this way, with the kernel's own filter on the
+local address; one of the listeners takes 0.1 ms.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from ipaddress import IPv4Address, IPv6Address
+from socket import AF_INET, AF_INET6, AF_NETLINK, IPPROTO_TCP, SOCK_RAW, socket
+from typing import Final, TypeAlias
+
+from dvipad.address import Address, pack
+
+NETLINK_SOCK_DIAG: Final = 4
+SOCK_DIAG_BY_FAMILY: Final = 20
+_NLM_F_REQUEST: Final = 0x1
+_NLM_F_DUMP: Final = 0x300
+_NLM_F_DUMP_INTR: Final = 0x10
+_NLMSG_ERROR: Final = 2
+_NLMSG_DONE: Final = 3
+_REQ_BYTECODE: Final = 1
+_BC_S_COND: Final = 7
+_ATTRIBUTE_V6ONLY: Final = 11
+_TIMER_TIME_WAIT: Final = 3
+_BUFFER_BYTES: Final = 1 << 16
+_MAX_TRIES: Final = 3
+
+_HEADER: Final = struct.Struct("=IHHII")
+_REQUEST: Final = struct.Struct("=BBBBI48x")
+_MESSAGE: Final = struct.Struct("=BBBB2s2s16s16s")
+_MESSAGE_BYTES: Final = 72
+_ATTRIBUTE: Final = struct.Struct("=HH")
+_MAPPED: Final = bytes(10) + b"\xff\xff"
+
+
+class State(IntEnum):
+    """States of a TCP socket, as the kernel numbers them (``include/net/tcp_states.h``)."""
+
+    ESTABLISHED = 1
+    SYN_SENT = 2
+    SYN_RECV = 3
+    FIN_WAIT1 = 4
+    FIN_WAIT2 = 5
+    TIME_WAIT = 6
+    CLOSE = 7
+    CLOSE_WAIT = 8
+    LAST_ACK = 9
+    LISTEN = 10
+    CLOSING = 11
+
+
+CONNECTED: Final = frozenset(
+    {
+        State.ESTABLISHED,
+        State.SYN_SENT,
+        State.FIN_WAIT1,
+        State.FIN_WAIT2,
+        State.CLOSE_WAIT,
+        State.LAST_ACK,
+        State.CLOSING,
+    }
+)
+"""A socket in one of these is a connection of ours; one in TIME_WAIT is not any more."""
+
+ListenerKey: TypeAlias = tuple[Address | None, int]
+"""(address, port) of listening sockets. None: the wildcard address of both families
+(``::`` without IPV6_V6ONLY); ``0.0.0.0`` and ``::``: the wildcard of that family alone."""
+
+
+class DumpInterruptedError(OSError):
+    """Sockets changed hands while the kernel listed them, three times in a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One socket: addresses are 4 or 16 bytes by `family`, ports 2 bytes in network order."""
+
+    family: int
+    state: int
+    timer: int
+    local_port: bytes
+    remote_port: bytes
+    local: bytes
+    remote: bytes
+    v6_only: bool
+
+    def key(self) -> bytes:
+        """The CRT key (36 bytes): the remote side is the client, the local one the DVIPA."""
+        if self.family == AF_INET:
+            return _MAPPED + self.remote + _MAPPED + self.local + self.remote_port + self.local_port
+        return self.remote + self.local + self.remote_port + self.local_port
+
+
+def request(family: int, states: frozenset[State], local: Address | None) -> bytes:
+    """The netlink message that asks for the TCP sockets of `family` in `states`.
+
+    `local`: only sockets with that local address; the kernel itself leaves the others out, and
+    finds an IPv4 address also in IPv6 sockets that carry it in mapped form.
+    """
+    mask = 0
+    for state in states:
+        mask |= 1 << state
+    body = _REQUEST.pack(family, IPPROTO_TCP, 0, 0, mask)
+    if local is not None:
+        body += _address_filter(local)
+    length = _HEADER.size + len(body)
+    flags = _NLM_F_REQUEST | _NLM_F_DUMP
+    return _HEADER.pack(length, SOCK_DIAG_BY_FAMILY, flags, 1, 0) + body
+
+
+def _address_filter(local: Address) -> bytes:
+    """An INET_DIAG_REQ_BYTECODE attribute with one condition; a miss jumps behind the end."""
+    family = AF_INET if local.version == 4 else AF_INET6
+    condition = struct.pack("=BBxxi", family, local.max_prefixlen, -1) + local.packed
+    length = 4 + len(condition)
+    code = struct.pack("=BBH", _BC_S_COND, length, length + 4) + condition
+    return _ATTRIBUTE.pack(4 + length, _REQ_BYTECODE) + code
+
+
+def parse(data: bytes) -> tuple[list[Row], bool, bool]:
+    """The sockets in one datagram of an answer, whether it is the last one, and whether the
+    kernel says that the listing is inconsistent.
+
+    Raises ``OSError`` when the kernel answers with an error.
+    """
+    rows: list[Row] = []
+    done = interrupted = False
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, flags, _sequence, _port = _HEADER.unpack_from(data, offset)
+        interrupted = interrupted or bool(flags & _NLM_F_DUMP_INTR)
+        if kind == _NLMSG_DONE:
+            done = True
+            break
+        if kind == _NLMSG_ERROR:
+            code = -struct.unpack_from("=i", data, offset + _HEADER.size)[0]
+            raise OSError(code, f"inet_diag: {os.strerror(code)}")
+        rows.append(_row(data, offset + _HEADER.size, offset + length))
+        offset += (length + 3) & ~3
+    return rows, done, interrupted
+
+
+def _row(data: bytes, start: int, end: int) -> Row:
+    family, state, timer, _, local_port, remote_port, local, remote = _MESSAGE.unpack_from(
+        data, start
+    )
+    v6_only = False
+    if state == State.LISTEN and family == AF_INET6:
+        v6_only = any(
+            kind == _ATTRIBUTE_V6ONLY and value[:1] == b"\x01"
+            for kind, value in _attributes(data, start + _MESSAGE_BYTES, end)
+        )
+    if family == AF_INET:
+        local, remote = local[:4], remote[:4]
+    return Row(family, state, timer, local_port, remote_port, local, remote, v6_only)
+
+
+def _attributes(data: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+    while start + _ATTRIBUTE.size <= end:
+        length, kind = _ATTRIBUTE.unpack_from(data, start)
+        if length < _ATTRIBUTE.size:
+            return
+        yield kind, data[start + _ATTRIBUTE.size : start + length]
+        start += (length + 3) & ~3
+
+
+class InetDiag:
+    """Asks the kernel of the network namespace where it was made for its TCP sockets."""
+
+    def __init__(self) -> None:
+        self._socket = socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG)
+
+    def close(self) -> None:
+        """Closes the netlink socket."""
+        self._socket.close()
+
+    def listeners(self) -> dict[ListenerKey, int]:
+        """The listening TCP sockets: how many for each (address, port)."""
+        found: Counter[ListenerKey] = Counter()
+        for row in self._rows(frozenset({State.LISTEN}), None):
+            found[listener_key(row)] += 1
+        return dict(found)
+
+    def connections(self, dvipa: Address, states: frozenset[State]) -> list[bytes]:
+        """CRT keys of the sockets with the local address `dvipa` in `states`.
+
+        A socket whose application is gone, and that the kernel keeps as a short record in
+        FIN-WAIT-2 or TIME-WAIT, is no connection.
+        """
+        rows = self._rows(states, dvipa)
+        return [row.key() for row in rows if row.timer != _TIMER_TIME_WAIT]
+
+    def _rows(self, states: frozenset[State], local: Address | None) -> list[Row]:
+        families = (AF_INET6,) if local is not None and local.version == 6 else (AF_INET, AF_INET6)
+        rows = []
+        for family in families:
+            rows += self._dump(request(family, states, local))
+        return rows
+
+    def _dump(self, message: bytes) -> list[Row]:
+        for _ in range(_MAX_TRIES):
+            self._socket.send(message)
+            rows: list[Row] = []
+            done = inconsistent = False
+            while not done:
+                some, done, interrupted = parse(self._socket.recv(_BUFFER_BYTES))
+                inconsistent = inconsistent or interrupted
+                rows += some
+            if not inconsistent:
+                return rows
+        raise DumpInterruptedError("the kernel could not list its sockets consistently")
+
+
+def listener_key(row: Row) -> ListenerKey:
+    """Which (address, port) a listening socket serves."""
+    port = int.from_bytes(row.local_port, "big")
+    if row.family == AF_INET:
+        return IPv4Address(row.local), port
+    if row.local == bytes(16):
+        return (IPv6Address(row.local) if row.v6_only else None), port
+    if row.local[:12] == _MAPPED:
+        return IPv4Address(row.local[12:]), port
+    return IPv6Address(row.local), port
+
+
+def dvipa_of(key: bytes) -> bytes:
+    """The DVIPA (16 bytes) in a CRT key."""
+    return key[16:32]
+
+
+def keys_of(keys: list[bytes], dvipa: Address) -> bytes:
+    """Those of `keys` that belong to `dvipa`, one after the other."""
+    wanted = pack(dvipa)
+    return b"".join(key for key in keys if key[16:32] == wanted)

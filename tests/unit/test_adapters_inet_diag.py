@@ -1,0 +1,95 @@
+"""inet_diag: messages as the kernel lays them out, built by hand and read back."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from ipaddress import IPv4Address, IPv6Address
+from socket import AF_INET, AF_INET6
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dvipad.adapters.inet_diag import (
+    InetDiag,
+    ListenerKey,
+    State,
+    listener_key,
+    parse,
+    request,
+)
+from dvipad.address import Address, pack
+
+PORTS = st.integers(0, 65535)
+
+
+def message(
+    local: Address, remote: Address, ports: tuple[int, int], state: State, v6_only: int = 0
+) -> bytes:
+    """One answer of the kernel with a trailing attribute, as ``inet_diag_msg`` has it."""
+    family = AF_INET if local.version == 4 else AF_INET6
+    body = struct.pack("=BBBB", family, state, 0, 0)
+    body += struct.pack("!HH", *ports)
+    body += local.packed.ljust(16, b"\0") + remote.packed.ljust(16, b"\0")
+    body = body.ljust(72, b"\0")
+    body += struct.pack("=HHBxxx", 5, 8, 1) + struct.pack("=HHBxxx", 5, 11, v6_only)
+    return struct.pack("=IHHII", 16 + len(body), 20, 2, 1, 0) + body
+
+
+def done() -> bytes:
+    return struct.pack("=IHHIIi", 20, 3, 2, 1, 0, 0)
+
+
+@given(st.sampled_from([4, 6]), st.data(), PORTS, PORTS)
+def test_key_is_client_then_dvipa(
+    version: int, data: st.DataObject, lport: int, rport: int
+) -> None:
+    local = data.draw(st.ip_addresses(v=version))
+    remote = data.draw(st.ip_addresses(v=version))
+    rows, last, _ = parse(message(local, remote, (lport, rport), State.ESTABLISHED) + done())
+    assert last
+    assert rows[0].key() == pack(remote) + pack(local) + struct.pack("!HH", rport, lport)
+
+
+@pytest.mark.parametrize(
+    ("local", "v6_only", "key"),
+    [
+        ("0.0.0.0", 0, (IPv4Address("0.0.0.0"), 80)),
+        ("192.0.2.9", 0, (IPv4Address("192.0.2.9"), 80)),
+        ("::", 0, (None, 80)),
+        ("::", 1, (IPv6Address("::"), 80)),
+        ("2001:db8::9", 1, (IPv6Address("2001:db8::9"), 80)),
+        ("::ffff:192.0.2.9", 0, (IPv4Address("192.0.2.9"), 80)),
+    ],
+)
+def test_listener_key(local: str, v6_only: int, key: ListenerKey) -> None:
+    address = IPv6Address(local) if ":" in local else IPv4Address(local)
+    nobody = IPv6Address("::") if address.version == 6 else IPv4Address("0.0.0.0")
+    rows, _, _ = parse(message(address, nobody, (80, 0), State.LISTEN, v6_only))
+    assert listener_key(rows[0]) == key
+
+
+def test_interrupted_and_refused() -> None:
+    flagged = struct.pack("=IHHIIi", 20, 3, 0x12, 1, 0, 0)
+    assert parse(flagged) == ([], True, True)
+    with pytest.raises(OSError, match="inet_diag") as caught:
+        parse(struct.pack("=IHHIIi", 20, 2, 0, 1, 0, -errno.EPERM))
+    assert caught.value.errno == errno.EPERM
+
+
+def test_request_filters_in_the_kernel() -> None:
+    plain = request(AF_INET, frozenset({State.LISTEN}), None)
+    assert len(plain) == 16 + 56
+    assert struct.unpack_from("=I", plain, 20) == (1 << State.LISTEN,)
+    filtered = request(AF_INET6, frozenset({State.LISTEN}), IPv4Address("192.0.2.1"))
+    assert filtered.endswith(IPv4Address("192.0.2.1").packed)
+    assert len(filtered) == struct.unpack_from("=I", filtered)[0]
+
+
+def test_kernel_answers() -> None:
+    diag = InetDiag()
+    try:
+        assert all(count > 0 for count in diag.listeners().values())
+    finally:
+        diag.close()
