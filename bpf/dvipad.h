@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the eBPF programs and user space share: keys and values of the maps, limits, counters.
+ * dvipad/adapters/bpf/layout.py mirrors this file; a test compares both through BTF.
+ *
+ * Addresses are 16 bytes in network order, IPv4 as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2), so that
+ * one map serves both families. Times are CLOCK_MONOTONIC in ns (bpf_ktime_get_ns).
+ */
+#ifndef DVIPAD_H
+#define DVIPAD_H
+
+#include <linux/types.h>
+
+/* Grows with every change of a struct below that sizes alone would not reveal. */
+#define LAYOUT_VERSION 1
+
+#define DVIPAS_MAX 1024
+#define SERVICES_MAX 1024
+#define TARGETS_MAX 256
+#define RING_MAX 256
+#define MEMBERS_MAX 1024
+#define UPLINKS_MAX 64
+#define ESTABLISHED_MAX 262144 /* default; set before load */
+#define EMBRYONIC_MAX 65536    /* default; set before load */
+
+/* Index of this node in `targets`. */
+#define THIS_NODE 0
+
+/* Key of the CRT (`established`, `embryonic`): 36 bytes, as in NEWCONN and TERMCONN. */
+struct connection {
+	__be32 client[4];
+	__be32 dvipa[4];
+	__be16 client_port;
+	__be16 dvipa_port;
+};
+
+/* Value of the CRT. */
+struct route {
+	__u32 target;  /* index into `targets` */
+	__u8 closing;  /* a FIN or RST was seen: a SYN is a new connection */
+	__u8 pad[3];
+	__u64 created_ns;
+};
+
+struct address {
+	__be32 word[4];
+};
+
+/* What this node is to a DVIPA. */
+enum role {
+	ROLE_OWNER = 1,  /* receives its packets from clients, distributes them */
+	ROLE_HIDDEN = 2, /* target or candidate: accepts tunnelled packets only */
+	ROLE_MOVING = 3, /* gave it up: relays to the targets, and to the successor */
+};
+
+#define DVIPA_COLLECTING 1 /* the CRT is being rebuilt: what it does not know must wait */
+
+struct dvipa {
+	__u32 role;      /* enum role */
+	__u32 flags;     /* DVIPA_* */
+	__u64 epoch;     /* for user space that adopts the maps */
+	__u32 successor; /* target index; THIS_NODE: none */
+	__u32 pad;
+};
+
+struct service_key {
+	struct address dvipa;
+	__be16 port;
+	__u16 pad;
+};
+
+#define SERVICE_OFFLOAD 1 /* never ask the queue worker */
+
+/* The ring is part of the value, so that one map update swaps it atomically. */
+struct service {
+	__u32 slot;  /* index into `cursors`, row of the totals */
+	__u32 flags; /* SERVICE_* */
+	__u32 ring_len;
+	__u16 ring[RING_MAX]; /* target indexes */
+};
+
+struct target {
+	struct address xcf;
+	__u32 family;  /* 4 or 6; 0: free */
+	__u32 ifindex; /* device that leads there */
+	__u32 mtu;     /* of the route there; 0: unknown */
+	__u32 pad;
+};
+
+/* Per device that a program is attached to. */
+struct uplink {
+	__be32 address;    /* IPv4 sender for ARP requests; 0: none (then they are probes) */
+	__u32 made_clsact; /* 1: we made its clsact qdisc, and may remove it */
+};
+
+enum tunnel {
+	TUNNEL_IPIP = 0, /* IPv4: protocol 4 or 41; IPv6: next header 4 or 41 */
+	TUNNEL_GRE = 1,
+};
+
+/* Written by user space only. */
+struct settings {
+	struct address xcf; /* own: source of every tunnel packet */
+	__u64 stale_ns;     /* a worker whose beat is older is not asked */
+	__u64 budget_cost_ns;  /* one SYN for the worker, per CPU */
+	__u64 budget_burst_ns; /* what an idle CPU may save up */
+	__u32 layout;       /* LAYOUT_VERSION of who created the maps */
+	__u32 xcf_family;   /* 4 or 6 */
+	__u32 tunnel;       /* enum tunnel: how we encapsulate; we accept both */
+	__u32 mark;         /* of SYNs for NFQUEUE */
+	__u32 window;       /* SYNs that the worker may leave undecided */
+	__be16 liveness_port; /* UDP on 127.0.0.1, held by the worker */
+	__u16 mss4;         /* ceiling of the MSS option from an IPv4 DVIPA */
+	__u16 mss6;
+	__u16 pad[3];
+};
+
+/* Memory-mapped by user space: `beat_ns` and `done` by the worker, the lease by the daemon. */
+struct shared {
+	__u64 beat_ns;
+	__u64 done;           /* SYNs that the worker has decided; compare `sent` */
+	__u64 lease_until_ns; /* an owner without a lease answers no ARP and no NDP */
+};
+
+/* Token bucket of one CPU. */
+struct bucket {
+	__u64 last_ns;
+	__u64 saved_ns;
+};
+
+/* Why packets went where they went; the Python names are these without COUNT_, in lower case. */
+enum counter {
+	COUNT_HIT_ESTABLISHED,      /* CRT hit */
+	COUNT_HIT_EMBRYONIC,        /* CRT hit: opening handshake, or retransmitted SYN */
+	COUNT_HIT_LATE,             /* established by another CPU between our two looks */
+	COUNT_PROMOTED,             /* embryonic entry became an established one */
+	COUNT_ESTABLISHED_FULL,     /* no room to promote: the embryonic entry stays in use */
+	COUNT_REOPENED,             /* SYN on a closing entry: a new connection */
+	COUNT_QUEUED,               /* SYN marked for the queue worker */
+	COUNT_CHOSEN,               /* SYN: the kernel's own choice from the ring */
+	COUNT_WORKER_STALE,         /* not queued: no recent beat */
+	COUNT_WORKER_DEAD,          /* not queued: nobody holds the liveness socket */
+	COUNT_WORKER_WINDOW,        /* not queued: too many undecided */
+	COUNT_WORKER_BUDGET,        /* not queued: more SYNs than the worker is meant to decide */
+	COUNT_NO_SERVICE,           /* SYN to a port that nobody serves: left to the local stack */
+	COUNT_NO_ENTRY,             /* not a SYN, not in the CRT: left to the local stack */
+	COUNT_COLLECTING,           /* dropped: the CRT is being rebuilt, the client tries again */
+	COUNT_SYNACK_EARLY,         /* dropped: SYN-ACK ahead of the NEWCONN that explains it */
+	COUNT_MOVING_SUCCESSOR,     /* not in the CRT: relayed to the successor */
+	COUNT_MOVING_LOST,          /* dropped: relayed to us, but we gave the DVIPA up too */
+	COUNT_HIDDEN_ACCEPTED,      /* tunnelled to us as a target */
+	COUNT_HIDDEN_STRAY,         /* dropped: sent to a target directly (stale neighbour cache) */
+	COUNT_ENCAPSULATED,         /* sent to a target */
+	COUNT_RELAYED,              /* tunnel packet sent on to another target */
+	COUNT_DECAPSULATED,         /* tunnel packet for the local stack */
+	COUNT_TUNNEL_STRANGER,      /* dropped: tunnel packet from a node that is no member */
+	COUNT_TUNNEL_MALFORMED,     /* left to the kernel: broken, or with options of GRE */
+	COUNT_TUNNEL_LOOP,          /* dropped: relayed until its hop limit ran out */
+	COUNT_MALFORMED,            /* left to the kernel: truncated or inconsistent headers */
+	COUNT_FRAGMENT,             /* dropped: TCP fragment, its connection cannot be known */
+	COUNT_EXTENSION_HEADER,     /* dropped: IPv6 extension header hides the ports */
+	COUNT_TOO_BIG,              /* dropped: does not fit the tunnel */
+	COUNT_NO_TARGET,            /* dropped: the entry's target is gone */
+	COUNT_ENCAPSULATION_FAILED, /* dropped: no room for the outer header */
+	COUNT_DECAPSULATION_FAILED, /* dropped: the kernel refused to remove the outer header */
+	COUNT_ARP_HIDDEN,           /* ARP request for a DVIPA that is not ours to answer for */
+	COUNT_NDP_HIDDEN,           /* the same for IPv6 */
+	COUNT_LEASE_LAPSED,         /* ARP or NDP unanswered: the daemon has been away too long */
+	COUNT_ARP_REWRITTEN,        /* our ARP request no longer names a hidden DVIPA */
+	COUNT_MSS_CLAMPED,          /* MSS option of a DVIPA made to fit the tunnel */
+	COUNTERS,
+};
+
+#endif

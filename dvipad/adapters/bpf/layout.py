@@ -1,0 +1,254 @@
+"""The keys and values of the eBPF maps, as ``bpf/dvipad.h`` defines them.
+
+Addresses are the 16 bytes of :func:`dvipad.address.pack`; ports in keys are in network order;
+everything else is in the host's order. A test compares sizes and offsets with the BTF of the
+compiled object.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Final
+
+from dvipad.address import Address, pack, unpack
+
+LAYOUT_VERSION: Final = 1
+DVIPAS_MAX: Final = 1024
+SERVICES_MAX: Final = 1024
+TARGETS_MAX: Final = 256
+RING_MAX: Final = 256
+MEMBERS_MAX: Final = 1024
+UPLINKS_MAX: Final = 64
+THIS_NODE: Final = 0
+"""Index of this node in `targets`."""
+
+DVIPA_COLLECTING: Final = 1
+SERVICE_OFFLOAD: Final = 1
+
+ADDRESS_SIZE: Final = 16
+CONNECTION: Final = struct.Struct("!16s16sHH")
+"""One CRT key: client address, DVIPA, client port, DVIPA port; 36 bytes, network order."""
+
+ROUTE: Final = struct.Struct("=IB3xQ")
+"""One CRT value: target index, closing, created_ns."""
+
+
+class Role(IntEnum):
+    """What this node is to a DVIPA, as far as packets are concerned."""
+
+    OWNER = 1
+    HIDDEN = 2
+    MOVING = 3
+
+
+class Tunnel(IntEnum):
+    """How a node encapsulates; every node accepts both."""
+
+    IPIP = 0
+    GRE = 1
+
+
+class Connection(ctypes.Structure):
+    """``struct connection``: key of `established` and `embryonic`."""
+
+    _fields_ = (
+        ("client", ctypes.c_ubyte * 16),
+        ("dvipa", ctypes.c_ubyte * 16),
+        ("client_port", ctypes.c_ubyte * 2),
+        ("dvipa_port", ctypes.c_ubyte * 2),
+    )
+
+
+class Route(ctypes.Structure):
+    """``struct route``: value of `established` and `embryonic`."""
+
+    target: int
+    closing: int
+    created_ns: int
+    _fields_ = (
+        ("target", ctypes.c_uint32),
+        ("closing", ctypes.c_uint8),
+        ("pad", ctypes.c_uint8 * 3),
+        ("created_ns", ctypes.c_uint64),
+    )
+
+
+class Dvipa(ctypes.Structure):
+    """``struct dvipa``: value of `dvipas`."""
+
+    role: int
+    flags: int
+    epoch: int
+    successor: int
+    _fields_ = (
+        ("role", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("epoch", ctypes.c_uint64),
+        ("successor", ctypes.c_uint32),
+        ("pad", ctypes.c_uint32),
+    )
+
+
+class ServiceKey(ctypes.Structure):
+    """``struct service_key``: key of `services`."""
+
+    _fields_ = (
+        ("dvipa", ctypes.c_ubyte * 16),
+        ("port", ctypes.c_ubyte * 2),
+        ("pad", ctypes.c_uint16),
+    )
+
+
+class Service(ctypes.Structure):
+    """``struct service``: value of `services`."""
+
+    slot: int
+    flags: int
+    ring_len: int
+    ring: ctypes.Array[ctypes.c_uint16]
+    _fields_ = (
+        ("slot", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("ring_len", ctypes.c_uint32),
+        ("ring", ctypes.c_uint16 * RING_MAX),
+    )
+
+
+class Target(ctypes.Structure):
+    """``struct target``: value of `targets`."""
+
+    xcf: ctypes.Array[ctypes.c_ubyte]
+    family: int
+    ifindex: int
+    mtu: int
+    _fields_ = (
+        ("xcf", ctypes.c_ubyte * 16),
+        ("family", ctypes.c_uint32),
+        ("ifindex", ctypes.c_uint32),
+        ("mtu", ctypes.c_uint32),
+        ("pad", ctypes.c_uint32),
+    )
+
+
+class Uplink(ctypes.Structure):
+    """``struct uplink``: value of `uplinks`."""
+
+    address: ctypes.Array[ctypes.c_ubyte]
+    made_clsact: int
+    _fields_ = (
+        ("address", ctypes.c_ubyte * 4),
+        ("made_clsact", ctypes.c_uint32),
+    )
+
+
+class Settings(ctypes.Structure):
+    """``struct settings``: the one value of `settings`."""
+
+    xcf: ctypes.Array[ctypes.c_ubyte]
+    stale_ns: int
+    budget_cost_ns: int
+    budget_burst_ns: int
+    layout: int
+    xcf_family: int
+    tunnel: int
+    mark: int
+    window: int
+    liveness_port: ctypes.Array[ctypes.c_ubyte]
+    mss4: int
+    mss6: int
+    _fields_ = (
+        ("xcf", ctypes.c_ubyte * 16),
+        ("stale_ns", ctypes.c_uint64),
+        ("budget_cost_ns", ctypes.c_uint64),
+        ("budget_burst_ns", ctypes.c_uint64),
+        ("layout", ctypes.c_uint32),
+        ("xcf_family", ctypes.c_uint32),
+        ("tunnel", ctypes.c_uint32),
+        ("mark", ctypes.c_uint32),
+        ("window", ctypes.c_uint32),
+        ("liveness_port", ctypes.c_ubyte * 2),
+        ("mss4", ctypes.c_uint16),
+        ("mss6", ctypes.c_uint16),
+        ("pad", ctypes.c_uint16 * 3),
+    )
+
+
+class Shared(ctypes.Structure):
+    """``struct shared``: the one value of `shared`, memory-mapped."""
+
+    beat_ns: int
+    done: int
+    lease_until_ns: int
+    _fields_ = (
+        ("beat_ns", ctypes.c_uint64),
+        ("done", ctypes.c_uint64),
+        ("lease_until_ns", ctypes.c_uint64),
+    )
+
+
+COUNTERS: Final = (
+    "hit_established",
+    "hit_embryonic",
+    "hit_late",
+    "promoted",
+    "established_full",
+    "reopened",
+    "queued",
+    "chosen",
+    "worker_stale",
+    "worker_dead",
+    "worker_window",
+    "worker_budget",
+    "no_service",
+    "no_entry",
+    "collecting",
+    "synack_early",
+    "moving_successor",
+    "moving_lost",
+    "hidden_accepted",
+    "hidden_stray",
+    "encapsulated",
+    "relayed",
+    "decapsulated",
+    "tunnel_stranger",
+    "tunnel_malformed",
+    "tunnel_loop",
+    "malformed",
+    "fragment",
+    "extension_header",
+    "too_big",
+    "no_target",
+    "encapsulation_failed",
+    "decapsulation_failed",
+    "arp_hidden",
+    "ndp_hidden",
+    "lease_lapsed",
+    "arp_rewritten",
+    "mss_clamped",
+)
+"""Names of ``enum counter``, in its order; ``bpf/dvipad.h`` says what each means."""
+
+
+def connection_key(client: Address, client_port: int, dvipa: Address, dvipa_port: int) -> bytes:
+    """The 36-byte CRT key of a connection."""
+    return CONNECTION.pack(pack(client), pack(dvipa), client_port, dvipa_port)
+
+
+def split_keys(keys: bytes) -> Iterator[bytes]:
+    """The single CRT keys of a batch; raises ``ValueError`` when its length is no multiple."""
+    if len(keys) % CONNECTION.size:
+        raise ValueError(f"{len(keys)} bytes are no batch of {CONNECTION.size}-byte CRT keys")
+    return (keys[at : at + CONNECTION.size] for at in range(0, len(keys), CONNECTION.size))
+
+
+def service_key(dvipa: Address, port: int) -> bytes:
+    """The key of `services`."""
+    return pack(dvipa) + port.to_bytes(2, "big") + bytes(2)
+
+
+def service_of(key: bytes) -> tuple[Address, int]:
+    """The DVIPA and port that :func:`service_key` made `key` of."""
+    return unpack(key[:16]), int.from_bytes(key[16:18], "big")

@@ -1,0 +1,93 @@
+"""What the data plane of one node must know before it is loaded."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dvipad.adapters.bpf.layout import Settings, Tunnel
+from dvipad.address import Address, pack
+
+DEFAULT_MARK: Final = 0x64760001
+"""Mark of SYNs on their way to NFQUEUE; high bits spell "dv", to stay clear of others' marks."""
+
+DEFAULT_PIN_DIR: Final = Path("/sys/fs/bpf/dvipad")
+OBJECT_NAME: Final = "distribute.bpf.o"
+INSTALLED_OBJECTS: Final = Path("/usr/lib/dvipad/bpf")
+_REPOSITORY_OBJECTS: Final = Path(__file__).resolve().parents[3] / "build" / "bpf"
+
+_OUTER_HEADER: Final = {4: 20, 6: 40}
+_GRE_HEADER: Final = 4
+_TCP_HEADER: Final = 20
+_BURST_NS: Final = 20_000_000
+_MSS_MIN: Final = 88
+"""Linux takes no smaller MSS (net.ipv4.tcp_min_snd_mss is 48 plus 40 of options)."""
+
+
+def object_file(name: str) -> Path:
+    """Where a compiled eBPF object is: in the repository's build folder, or installed."""
+    built = _REPOSITORY_OBJECTS / name
+    return built if built.is_file() else INSTALLED_OBJECTS / name
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneSettings:
+    """One node's data plane.
+
+    `xcf`: own XCF address; it decides the family of the outer header, for the whole cluster.
+    `uplinks`: devices that carry clients and tunnels. `pin_dir`: a folder, on a bpffs or to become
+    one. `object_path` None: the compiled program is looked for where builds and packages put it.
+    `established`, `embryonic`: sizes of the CRT; `budget_per_s`: SYNs per second and CPU that go
+    to the queue worker; `window`: SYNs that it may leave undecided; `stale_ms`: age of its beat
+    from which it is not asked any more. `mtu`: of the smallest uplink; None: looked up.
+    """
+
+    xcf: Address
+    uplinks: tuple[str, ...]
+    tunnel: Tunnel = Tunnel.IPIP
+    pin_dir: Path = DEFAULT_PIN_DIR
+    object_path: Path | None = None
+    mark: int = DEFAULT_MARK
+    liveness_port: int = 4780
+    stale_ms: int = 300
+    budget_per_s: int = 2000
+    window: int = 32
+    established: int = 262_144
+    embryonic: int = 65_536
+    mtu: int | None = None
+
+    def program(self) -> Path:
+        """The object file to load."""
+        return self.object_path or object_file(OBJECT_NAME)
+
+
+def clamped_mss(mtu: int, xcf_version: int, dvipa_version: int) -> int:
+    """The largest MSS whose segments fit the tunnel over links of `mtu` bytes (RFC 6691).
+
+    Room for GRE is left with IPIP too: nodes of one cluster may be set to different tunnels, for
+    instance while an operator changes it node by node.
+    """
+    outer = _OUTER_HEADER[xcf_version] + _GRE_HEADER
+    return max(_MSS_MIN, mtu - outer - _OUTER_HEADER[dvipa_version] - _TCP_HEADER)
+
+
+def compile_settings(settings: PlaneSettings, mtu: int) -> Settings:
+    """The value of the `settings` map; `mtu` is that of the smallest uplink."""
+    cost_ns = 1_000_000_000 // max(1, settings.budget_per_s)
+    version = settings.xcf.version
+    return Settings(
+        xcf=(ctypes.c_ubyte * 16).from_buffer_copy(pack(settings.xcf)),
+        stale_ns=settings.stale_ms * 1_000_000,
+        budget_cost_ns=cost_ns,
+        budget_burst_ns=max(_BURST_NS, cost_ns),
+        layout=LAYOUT_VERSION,
+        xcf_family=version,
+        tunnel=settings.tunnel,
+        mark=settings.mark,
+        window=settings.window,
+        liveness_port=(ctypes.c_ubyte * 2)(*settings.liveness_port.to_bytes(2, "big")),
+        mss4=clamped_mss(mtu, version, 4),
+        mss6=clamped_mss(mtu, version, 6),
+    )

@@ -1,0 +1,172 @@
+"""What the queue worker, a process of its own, needs of the data plane's pinned maps.
+
+The hot path of one SYN is one or two map look-ups, one update and a few stores into shared
+memory, all on buffers that are allocated once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import time
+from ctypes import byref
+from pathlib import Path
+from typing import Final
+
+from dvipad.adapters.bpf.layout import (
+    RING_MAX,
+    SERVICES_MAX,
+    TARGETS_MAX,
+    Route,
+    Service,
+    Settings,
+    Shared,
+    Target,
+    Tunnel,
+)
+from dvipad.adapters.bpf.libbpf import check, library
+from dvipad.adapters.bpf.maps import Map
+from dvipad.address import Address, unpack
+
+_MAPS: Final = ("established", "embryonic", "services")
+_MEMORY: Final = ("settings", "shared", "targets", "cursors", "worker_totals", "sent")
+
+
+class WorkerView:
+    """The maps under one pin directory; one instance per process, not shared by threads.
+
+    Ring position and totals are shared with the eBPF program, which adds atomically; this side
+    cannot. When both choose in the same instant a count may get lost, never a connection.
+    """
+
+    def __init__(self, maps: dict[str, Map], memory: dict[str, mmap.mmap]) -> None:
+        self._maps = maps
+        self._memory = memory
+        self._established = maps["established"].fd
+        self._embryonic = maps["embryonic"].fd
+        self._services = maps["services"].fd
+        self._settings = Settings.from_buffer(memory["settings"])
+        self._shared = Shared.from_buffer(memory["shared"])
+        self._targets = (Target * TARGETS_MAX).from_buffer(memory["targets"])
+        self._cursors = (ctypes.c_uint64 * SERVICES_MAX).from_buffer(memory["cursors"])
+        self._sent = ctypes.c_uint64.from_buffer(memory["sent"])
+        rows = ctypes.c_uint64 * (SERVICES_MAX * TARGETS_MAX)
+        self._totals = rows.from_buffer(memory["worker_totals"])
+        self._route = Route()
+        self._service = Service()
+        self._new_route = Route()
+        self._route_pointer = byref(self._route)
+        self._service_pointer = byref(self._service)
+        self._new_route_pointer = byref(self._new_route)
+        self._lookup = library().bpf_map_lookup_elem
+        self._update = library().bpf_map_update_elem
+        self._addresses: dict[bytes, Address] = {}
+
+    @classmethod
+    def open(cls, pin_dir: Path) -> WorkerView:
+        """The maps that a `DataPlane` pinned; raises `BpfError` when they are not there."""
+        maps = {name: Map.open(pin_dir / name) for name in _MAPS}
+        memory: dict[str, mmap.mmap] = {}
+        for name in _MEMORY:
+            shared = Map.open(pin_dir / name)
+            memory[name] = shared.memory()
+            shared.close()  # the mapping keeps the map
+        return cls(maps, memory)
+
+    @property
+    def xcf(self) -> Address:
+        """This node's XCF address: source of what the worker encapsulates."""
+        return unpack(bytes(self._settings.xcf))
+
+    @property
+    def tunnel(self) -> Tunnel:
+        """How to encapsulate."""
+        return Tunnel(self._settings.tunnel)
+
+    @property
+    def liveness_port(self) -> int:
+        """UDP port on 127.0.0.1 that the worker must hold to be asked."""
+        return int.from_bytes(bytes(self._settings.liveness_port), "big")
+
+    @property
+    def mark(self) -> int:
+        """Mark of the SYNs that the eBPF program hands over."""
+        return self._settings.mark
+
+    def lookup_route(self, key: bytes) -> tuple[int, bool] | None:
+        """Target index and closing of a connection that the CRT knows (a repeated SYN).
+
+        `key`: 36 bytes, as `layout.CONNECTION` packs them. A closing entry does not bind a SYN.
+        """
+        for table in (self._established, self._embryonic):
+            result = self._lookup(table, key, self._route_pointer)
+            if result == 0:
+                return self._route.target, self._route.closing != 0
+            if result != -errno.ENOENT:
+                check(result, "look into the CRT")
+        return None
+
+    def choose(self, dvipa: bytes, port: int) -> int | None:
+        """The next target index of the service's ring, counted; None when nobody serves it.
+
+        `dvipa`: 16 bytes.
+        """
+        key = dvipa + port.to_bytes(2, "big") + b"\0\0"
+        result = self._lookup(self._services, key, self._service_pointer)
+        if result == -errno.ENOENT:
+            return None
+        check(result, "look into the services")
+        service = self._service
+        if not 0 < service.ring_len <= RING_MAX:
+            return None
+        slot = service.slot
+        position = self._cursors[slot]
+        self._cursors[slot] = position + 1
+        target: int = service.ring[position % service.ring_len]
+        self._totals[slot * TARGETS_MAX + target] += 1
+        return target
+
+    def insert_embryonic(self, key: bytes, target: int) -> None:
+        """Enters a connection that waits for the client's ACK."""
+        self._new_route.target = target
+        self._new_route.created_ns = time.monotonic_ns()
+        result = self._update(self._embryonic, key, self._new_route_pointer, 0)
+        check(result, "enter a connection into the CRT")
+
+    def target(self, index: int) -> Address | None:
+        """The XCF address of a target index, None when it is free."""
+        entry = self._targets[index]
+        if not entry.family:
+            return None
+        packed = bytes(entry.xcf)
+        address = self._addresses.get(packed)
+        if address is None:
+            if len(self._addresses) >= TARGETS_MAX:
+                self._addresses.clear()
+            address = self._addresses[packed] = unpack(packed)
+        return address
+
+    def beat(self, now_ns: int) -> None:
+        """Tells the program that the worker is alive; `now_ns` is of CLOCK_MONOTONIC."""
+        self._shared.beat_ns = now_ns
+
+    def done(self, count: int) -> None:
+        """`count` more SYNs are decided: the window moves on."""
+        self._shared.done += count
+
+    def settle(self) -> None:
+        """Nothing is undecided: for a worker that starts, or one that finds its queue empty.
+
+        SYNs that a dead worker or a full queue lost would otherwise narrow the window for good.
+        """
+        self._shared.done = self._sent.value
+
+    def undecided(self) -> int:
+        """SYNs that were handed over and are not decided yet, as far as the counters know."""
+        return max(0, self._sent.value - self._shared.done)
+
+    def close(self) -> None:
+        """Closes the descriptors; the shared memory goes when the process does."""
+        for opened in self._maps.values():
+            opened.close()
