@@ -1,0 +1,86 @@
+"""What the parts of a node share during one step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from dvipad.address import Address
+from dvipad.config.model import Distribute, Profile
+from dvipad.core.effects import Effect, Sequence, Step
+from dvipad.core.membership import Membership
+
+FORGET_MS: Final = 60_000
+"""A dead target's CRT entries, and a dead peer's words, are kept this long."""
+STOP_MS: Final = 2_000
+"""A node that leaves waits this long for its backups to take what it offers."""
+STOP_LINGER_MS: Final = 200
+"""A node that leaves relays this long what still arrives after it gave a DVIPA up."""
+RETRY_MS: Final = 5_000
+"""After an effect failed this node is no candidate for that DVIPA for so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """Times of the node file, in milliseconds."""
+
+    dead_ms: int = 300
+    restart_grace_ms: int = 2_000
+    join_ms: int = 500
+    collect_ms: int = 1_000
+    moving_ms: int = 3_000
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """Who this node is. `seeds`: how many peers its node file names."""
+
+    name: str
+    xcf: Address
+    seeds: int = 0
+    timers: Timers = field(default_factory=Timers)
+
+
+@dataclass(slots=True)
+class Context:
+    """State that every part of the node may read; effects go to `emit`."""
+
+    settings: NodeSettings
+    membership: Membership
+    profile: Profile = field(default_factory=Profile)
+    now_ms: int = 0
+    joined: bool = False
+    stopping_since_ms: int | None = None
+    effects: list[Effect] = field(default_factory=list)
+    last_id: int = 0
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the node is leaving."""
+        return self.stopping_since_ms is not None
+
+    def emit(self, *effects: Effect) -> None:
+        """Queue effects of this step, in order."""
+        self.effects.extend(effects)
+
+    def new_id(self) -> int:
+        """An id that no effect had before."""
+        self.last_id += 1
+        return self.last_id
+
+    def sequence(self, *steps: Step) -> int:
+        """Queue `steps` as one sequence; returns its id."""
+        effect_id = self.new_id()
+        self.emit(Sequence(effect_id, steps))
+        return effect_id
+
+    def xcf_of(self, name: str) -> Address | None:
+        """XCF address of the node with that name, this one included."""
+        if name == self.settings.name:
+            return self.settings.xcf
+        peer = self.membership.get(name)
+        return None if peer is None else peer.member.xcf
+
+    def own_distributes(self, dvipa: Address) -> tuple[Distribute, ...]:
+        """VIPADISTRIBUTE statements of the own profile for `dvipa`."""
+        return tuple(row for row in self.profile.distributes if row.dvipa == dvipa)

@@ -1,0 +1,169 @@
+"""The distributor's part: services from the DPT, CRT entries from NEWCONN and TERMCONN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from dvipad.address import Address
+from dvipad.config.model import Distribute
+from dvipad.core.context import FORGET_MS, Context
+from dvipad.core.crt import Collection
+from dvipad.core.dpt import Candidate, Dpt, Service
+from dvipad.core.effects import (
+    EndConnections,
+    InsertConnections,
+    PurgeTarget,
+    RemoveService,
+    RetainConnections,
+    SetService,
+)
+from dvipad.core.inputs import SocketsDumped
+from dvipad.core.membership import Life
+from dvipad.core.vipa import Ownership
+from dvipad.wire.messages import NewConn
+
+SNAPSHOT_MARGIN_MS = 1_000
+"""CRT entries younger than a snapshot by no more than this are left alone: the packets that
+made them may not have reached the target yet."""
+
+
+class Distributor:
+    """This node as the (coming) distributor of DVIPAs; `effective` gives their distribution."""
+
+    def __init__(
+        self,
+        context: Context,
+        dpt: Dpt,
+        effective: Callable[[Address], tuple[Distribute, ...]],
+    ) -> None:
+        self._context = context
+        self._dpt = dpt
+        self._effective = effective
+        self._services: dict[tuple[Address, int], Service] = {}
+        self._snapshots: dict[tuple[Address, str], Collection] = {}
+        self._purged: set[str] = set()
+        self._adopted: set[tuple[Address, int]] = set()
+        self._hold_until_ms = 0
+
+    def services(self) -> dict[tuple[Address, int], Service]:
+        """The DPT as it is distributed now."""
+        return self._services
+
+    def adopt(self, dvipa: Address, ports: tuple[int, ...], hold_ms: int) -> None:
+        """Services that a former daemon left in the data plane.
+
+        They stay as they are for `hold_ms`: the targets need that time to say what they have.
+        """
+        self._adopted |= {(dvipa, port) for port in ports}
+        self._hold_until_ms = self._context.now_ms + hold_ms
+
+    def refresh(self, owned: Iterable[Address]) -> None:
+        """Bring the data plane's services to what DPT and profile say."""
+        if self._context.now_ms < self._hold_until_ms:
+            return
+        wanted: dict[tuple[Address, int], Service] = {}
+        for dvipa in owned:
+            rows = self._effective(dvipa)
+            for port, service in self._dpt.services(dvipa, rows, self._candidates()).items():
+                wanted[dvipa, port] = service
+        for key in [key for key in self._services if key not in wanted]:
+            del self._services[key]
+            self._context.emit(RemoveService(*key))
+        for key, service in wanted.items():
+            known = self._services.get(key)
+            if known is None or (known.ring, known.offload) != (service.ring, service.offload):
+                self._context.emit(SetService(*key, service.ring, service.offload))
+            self._services[key] = service
+        for key in sorted(self._adopted - wanted.keys(), key=str):
+            self._context.emit(RemoveService(*key))
+        self._adopted.clear()
+
+    def _candidates(self) -> list[Candidate]:
+        settings = self._context.settings
+        alive = [
+            Candidate(peer.member.name, peer.member.xcf)
+            for peer in self._context.membership
+            if peer.life is not Life.DEAD
+        ]
+        return [Candidate(settings.name, settings.xcf), *alive]
+
+    # -- NEWCONN ------------------------------------------------------------------------------
+
+    def new_connections(
+        self, name: str, message: NewConn, vipa: Ownership, collection: Collection | None
+    ) -> None:
+        """NEWCONN from peer `name` for a DVIPA whose CRT this node keeps."""
+        if message.epoch != vipa.epoch:
+            return
+        self._insert(message.target, message.established, message.embryonic)
+        if not message.snapshot:
+            return
+        gathering = collection or self._snapshot(name, message)
+        keys = gathering.received(name, message)
+        if keys is not None:
+            self._snapshots.pop((message.dvipa, name), None)
+            self._retain(message.dvipa, message.target, keys, name)
+
+    def _snapshot(self, name: str, message: NewConn) -> Collection:
+        """A snapshot that nobody waits for: a session began anew while this node distributes."""
+        key = (message.dvipa, name)
+        if key not in self._snapshots:
+            started = self._context.now_ms
+            self._snapshots[key] = Collection(message.epoch, started, {name}, 0)
+        return self._snapshots[key]
+
+    def own_connections(
+        self, vipa: Ownership, result: SocketsDumped, gathering: Collection
+    ) -> None:
+        """This node's own sockets, as part of a collection."""
+        settings = self._context.settings
+        message = NewConn(
+            vipa.dvipa, vipa.epoch, settings.xcf, result.established, result.embryonic, True, True
+        )
+        self._insert(settings.xcf, result.established, result.embryonic)
+        keys = gathering.received(settings.name, message) or b""
+        self._retain(vipa.dvipa, settings.xcf, keys, settings.name)
+
+    def _insert(self, target: Address, established: bytes, embryonic: bytes) -> None:
+        if established or embryonic:
+            self._context.emit(InsertConnections(target, established, embryonic))
+
+    def _retain(self, dvipa: Address, target: Address, keys: bytes, name: str) -> None:
+        """Entries that the target does not know are left-overs of a time without a session."""
+        peer = self._context.membership.get(name)
+        since = peer.since_ms if peer is not None else self._context.now_ms
+        self._context.emit(RetainConnections(dvipa, target, keys, since - SNAPSHOT_MARGIN_MS))
+
+    def ended(self, keys: bytes) -> None:
+        """Connections that a target says are over."""
+        self._context.emit(EndConnections(keys))
+
+    # -- members that come and go -------------------------------------------------------------
+
+    def peer_up(self, name: str) -> None:
+        """Peer `name` is back: its entries are its snapshot's business again."""
+        self._purged.discard(name)
+
+    def peer_dead(self, name: str) -> None:
+        """Peer `name` is dead: its listeners are, its connections may come back with it."""
+        self._dpt.forget(name)
+        for key in [key for key in self._snapshots if key[1] == name]:
+            del self._snapshots[key]
+
+    def expire(self) -> None:
+        """Entries of targets that are dead for long end."""
+        for peer in self._context.membership:
+            name = peer.member.name
+            due = peer.life is Life.DEAD and self._context.now_ms >= peer.since_ms + FORGET_MS
+            if due and name not in self._purged:
+                self._purged.add(name)
+                self._context.membership.forget(name)
+                self._context.emit(PurgeTarget(peer.member.xcf))
+
+    def deadlines(self) -> list[int]:
+        """When `expire` has something to do."""
+        return [self._hold_until_ms] + [
+            peer.since_ms + FORGET_MS
+            for peer in self._context.membership
+            if peer.life is Life.DEAD and peer.member.name not in self._purged
+        ]

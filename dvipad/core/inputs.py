@@ -1,0 +1,126 @@
+"""What the core is told: typed inputs, made by adapters of bytes and kernel events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from dvipad.address import Address
+from dvipad.config.model import Profile
+from dvipad.wire.events import HostAnswered, MessageReceived, PeerDown, PeerUp
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A DVIPA that the data plane of a former daemon still serves.
+
+    `owned`: it was the distributor, with `epoch`; `collecting`: its CRT was not complete;
+    `ports`: those that it distributed.
+    """
+
+    dvipa: Address
+    owned: bool
+    epoch: int = 0
+    collecting: bool = False
+    ports: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """First input of all; `adopted` is what a former daemon left in the kernel."""
+
+    adopted: tuple[Adopted, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileChanged:
+    """The node's profile is this one from now on (D11)."""
+
+    profile: Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """`ready` listening sockets on `port`; `address` None: bound to the wildcard address."""
+
+    address: Address | None
+    port: int
+    ready: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListenersChanged:
+    """All listeners that this node has now."""
+
+    listeners: tuple[Listener, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionsOriginated:
+    """Applications here open connections with the DVIPA as source; packed CRT keys (D7)."""
+
+    dvipa: Address
+    keys: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionsEnded:
+    """Connections of the DVIPA that ended here; packed CRT keys (D7)."""
+
+    dvipa: Address
+    keys: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EffectDone:
+    """The effect with this id was carried out."""
+
+    effect_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class EffectFailed:
+    """The effect with this id failed; those behind it in its sequence were not tried."""
+
+    effect_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SocketsDumped:
+    """Answer to `DumpSockets`: the connections of the DVIPA that end at this node."""
+
+    effect_id: int
+    established: bytes
+    embryonic: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CrtDumped:
+    """Answer to `DumpCrt`: (target, established, embryonic) of the DVIPA's whole CRT."""
+
+    effect_id: int
+    entries: tuple[tuple[Address, bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """Leave the cluster cleanly: give DVIPAs to their backups, then end."""
+
+
+Input: TypeAlias = (
+    Started
+    | ProfileChanged
+    | PeerUp
+    | PeerDown
+    | HostAnswered
+    | MessageReceived
+    | ListenersChanged
+    | ConnectionsOriginated
+    | ConnectionsEnded
+    | EffectDone
+    | EffectFailed
+    | SocketsDumped
+    | CrtDumped
+    | StopRequested
+)

@@ -1,0 +1,233 @@
+"""One node: inputs in, effects out. Dispatch only; the parts decide.
+
+`step(input, now_ms)` and `expire(now_ms)` return the effects to carry out, in order;
+`deadline()` says when `expire` is due. Time is a parameter, in milliseconds of a monotonic clock.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from dvipad.address import Address
+from dvipad.core.context import Context, NodeSettings
+from dvipad.core.distributor import Distributor
+from dvipad.core.dpt import Dpt
+from dvipad.core.effects import Effect, EndConnections, InsertConnections, Leave, Send
+from dvipad.core.inputs import (
+    Adopted,
+    ConnectionsEnded,
+    ConnectionsOriginated,
+    CrtDumped,
+    EffectDone,
+    EffectFailed,
+    Input,
+    ListenersChanged,
+    ProfileChanged,
+    SocketsDumped,
+    Started,
+    StopRequested,
+)
+from dvipad.core.membership import Membership
+from dvipad.core.owners import Owners
+from dvipad.core.target import Target
+from dvipad.core.view import NodeView
+from dvipad.core.viewing import view_of
+from dvipad.core.vipa import State
+from dvipad.wire.events import HostAnswered, MessageReceived, PeerDown, PeerUp
+from dvipad.wire.messages import (
+    Dvipa,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Members,
+    Message,
+    Move,
+    NewConn,
+    SrvStat,
+    TermConn,
+    VipaList,
+)
+
+
+class Node:
+    """The pure core of one `dvipad`."""
+
+    def __init__(self, settings: NodeSettings) -> None:
+        timers = settings.timers
+        membership = Membership(timers.dead_ms, timers.restart_grace_ms)
+        self.context = Context(settings, membership)
+        self.dpt = Dpt()
+        self.owners = Owners(self.context, self._show)
+        self.target = Target(self.context, self.dpt, self.owners.distribution, self.owners.busy)
+        self.distributor = Distributor(self.context, self.dpt, self.owners.effective)
+        self._left = False
+        self._started_ms = 0
+
+    def _show(self, dvipa: Address) -> None:
+        self.target.show(dvipa)
+
+    # -- the verbs ----------------------------------------------------------------------------
+
+    def step(self, event: Input, now_ms: int) -> list[Effect]:
+        """Take `event` in; returns what is to be done, in order."""
+        self.context.now_ms = now_ms
+        self._dispatch(event)
+        return self._settle()
+
+    def expire(self, now_ms: int) -> list[Effect]:
+        """Time has come: returns what is to be done."""
+        self.context.now_ms = now_ms
+        return self._settle()
+
+    def deadline(self) -> int | None:
+        """When `expire` is to be called, if nothing happens before; always in the future."""
+        context = self.context
+        times = [*context.membership.deadlines(), *self.owners.deadlines()]
+        times += self.distributor.deadlines()
+        if not context.joined:
+            times.append(self._started_ms + context.settings.timers.join_ms)
+        return min((time for time in times if time > context.now_ms), default=None)
+
+    def view(self) -> NodeView:
+        """What this node knows."""
+        return view_of(self.context, self.owners, self.target, self.distributor)
+
+    # -- inputs -------------------------------------------------------------------------------
+
+    def _dispatch(self, event: Input) -> None:
+        match event:
+            case Started():
+                self._start(event)
+            case ProfileChanged():
+                self.context.profile = event.profile
+                self.owners.profile_changed()
+            case PeerUp() | PeerDown() | HostAnswered():
+                self._peer(event)
+            case MessageReceived():
+                self._message(event.name, event.message)
+            case ListenersChanged():
+                self.target.listeners_changed(event.listeners)
+            case ConnectionsOriginated() | ConnectionsEnded():
+                self._connections(event)
+            case EffectDone():
+                self.owners.effect_done(event.effect_id)
+            case EffectFailed():
+                self.owners.effect_failed(event.effect_id, event.reason)
+            case CrtDumped():
+                self.owners.crt_dumped(event)
+            case SocketsDumped():
+                self._sockets_dumped(event)
+            case StopRequested():
+                if not self.context.stopping:
+                    self.context.stopping_since_ms = self.context.now_ms
+            case _:
+                assert_never(event)
+
+    def _start(self, event: Started) -> None:
+        self._started_ms = self.context.now_ms
+        for adopted in event.adopted:
+            self._adopt(adopted)
+
+    def _adopt(self, adopted: Adopted) -> None:
+        if adopted.owned and self.owners.adopt(adopted):
+            hold_ms = 2 * self.context.settings.timers.join_ms
+            self.distributor.adopt(adopted.dvipa, adopted.ports, hold_ms)
+        else:
+            self.target.adopt(adopted.dvipa)
+
+    def _peer(self, event: PeerUp | PeerDown | HostAnswered) -> None:
+        membership, now = self.context.membership, self.context.now_ms
+        match event:
+            case PeerUp():
+                name = event.member.name
+                membership.up(event.member, now)
+                self.distributor.peer_up(name)
+                self.context.emit(Send(name, self.owners.vipa_list()))
+                self.owners.greet(name)
+                self.target.greet(name)
+            case PeerDown():
+                membership.down(event.name, event.reason, now)
+            case HostAnswered():
+                membership.answered(event.name, now)
+
+    def _connections(self, event: ConnectionsOriginated | ConnectionsEnded) -> None:
+        keeps_crt = self.owners.keeps_crt(event.dvipa)
+        if isinstance(event, ConnectionsOriginated):
+            self.target.originated(event)
+            if keeps_crt:
+                own = self.context.settings.xcf
+                self.context.emit(InsertConnections(own, event.keys, b""))
+        else:
+            self.target.ended(event)
+            if keeps_crt:
+                self.context.emit(EndConnections(event.keys))
+
+    def _sockets_dumped(self, event: SocketsDumped) -> None:
+        if self.target.sockets_dumped(event):
+            return
+        found = self.owners.collecting(event.effect_id)
+        if found is not None:
+            self.distributor.own_connections(found[0], event, found[1])
+
+    # -- messages -----------------------------------------------------------------------------
+
+    def _message(self, name: str, message: Message) -> None:
+        match message:
+            case VipaList():
+                self.context.membership.list_received(name, message)
+                self.owners.list_received(name, message)
+                for entry in message.entries:
+                    if entry.owner:
+                        self.target.report(entry.dvipa, name, entry.epoch)
+            case SrvStat():
+                self.dpt.update(name, message)
+            case NewConn():
+                vipa = self.owners.get(message.dvipa)
+                if vipa is not None and vipa.wants_crt:
+                    collection = self.owners.collections.get(message.dvipa)
+                    self.distributor.new_connections(name, message, vipa, collection)
+            case TermConn():
+                if self.owners.keeps_crt(message.dvipa):
+                    self.distributor.ended(message.connections)
+            case Dvipa():
+                self.owners.dvipa_received(name, message)
+                if message.move in (Move.PREPARE, Move.TAKEOVER):
+                    self.target.report(message.dvipa, name, message.epoch)
+            case Hello() | Heartbeat() | Goodbye() | Members():
+                pass  # the mesh's own affairs
+            case _:
+                assert_never(message)
+
+    # -- after every input --------------------------------------------------------------------
+
+    def _settle(self) -> list[Effect]:
+        """Everything that follows from what is known now."""
+        context = self.context
+        for name in context.membership.expire(context.now_ms):
+            self.distributor.peer_dead(name)
+        self._join()
+        self.owners.refresh()
+        self.target.refresh(self.owners.named())
+        self.distributor.refresh(self.owners.with_crt())
+        self.distributor.expire()
+        self.owners.publish(self.target.hidden)
+        self._leave()
+        effects, context.effects = context.effects, []
+        return effects
+
+    def _join(self) -> None:
+        """Ownership is decided once everybody that is there could say what it owns."""
+        context = self.context
+        if context.joined:
+            return
+        listed = sum(peer.listed for peer in context.membership)
+        seeds = context.settings.seeds
+        waited = context.now_ms >= self._started_ms + context.settings.timers.join_ms
+        context.joined = waited or (seeds > 0 and listed >= seeds)
+
+    def _leave(self) -> None:
+        if not self.context.stopping or self._left:
+            return
+        if all(vipa.state is State.BACKUP for vipa in self.owners):
+            self._left = True
+            self.context.emit(Leave())

@@ -1,0 +1,339 @@
+"""Ownership of every DVIPA on this node: facts for the table, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from dvipad.address import Address
+from dvipad.config.model import OWNER_RANK, Backup, Define, Distribute, Moveable
+from dvipad.core.context import STOP_LINGER_MS, STOP_MS, Context
+from dvipad.core.crt import Collection
+from dvipad.core.effects import Send, SetMembers, WatchDvipas
+from dvipad.core.inputs import Adopted, CrtDumped
+from dvipad.core.membership import Claim, Life, make_claim
+from dvipad.core.takeover import Takeover
+from dvipad.core.triggers import Facts, due
+from dvipad.core.vipa import Ownership, State
+from dvipad.wire.messages import Dvipa, Move, VipaEntry, VipaList
+
+ROWS_PER_STEP = 8
+"""Rows of the table that one input may lead through, for one DVIPA; more is a bug."""
+
+
+class Owners:
+    """All `Ownership`s of this node."""
+
+    def __init__(self, context: Context, show: Callable[[Address], None]) -> None:
+        self._context = context
+        self._vipas: dict[Address, Ownership] = {}
+        self._takeover = Takeover(context, self.vipa_list, show)
+        self._inherited: dict[Address, tuple[Distribute, ...]] = {}
+        self._highest: dict[Address, int] = {}
+        self._members: frozenset[Address] = frozenset()
+        self._watched: frozenset[Address] = frozenset()
+        self.collections: dict[Address, Collection] = self._takeover.collections
+
+    def __iter__(self) -> Iterator[Ownership]:
+        return iter(self._vipas.values())
+
+    def get(self, dvipa: Address) -> Ownership | None:
+        """This node's part in the ownership of `dvipa`."""
+        return self._vipas.get(dvipa)
+
+    # -- profile and adoption -----------------------------------------------------------------
+
+    def profile_changed(self) -> None:
+        """Follow the profile: new DVIPAs, new ranks, those that it does not name any more."""
+        profile = self._context.profile
+        named: dict[Address, Define | Backup] = {row.dvipa: row for row in profile.backups}
+        named.update({row.dvipa: row for row in profile.defines})
+        for dvipa, row in named.items():
+            self._configure(self._vipas.setdefault(dvipa, Ownership(dvipa)), row)
+        for dvipa, vipa in self._vipas.items():
+            if dvipa not in named:
+                vipa.rank, vipa.creates = 0, False
+
+    def _configure(self, vipa: Ownership, row: Define | Backup) -> None:
+        vipa.prefix_length = row.prefix_length
+        if isinstance(row, Define):
+            vipa.rank, vipa.creates, vipa.moveable = OWNER_RANK, True, row.moveable
+        else:
+            vipa.rank, vipa.creates = row.rank, row.moveable is not None
+            vipa.moveable = row.moveable or Moveable.IMMEDIATE
+
+    def adopt(self, adopted: Adopted) -> bool:
+        """Go on as the distributor that a former daemon was; False when the profile forbids it.
+
+        The profile is known before the start. A CRT that was being collected is collected anew.
+        """
+        vipa = self._vipas.get(adopted.dvipa)
+        if vipa is None or vipa.rank == 0:
+            return False
+        vipa.adopt(adopted.epoch, adopted.collecting, self._context.now_ms)
+        if adopted.collecting:
+            self._takeover.collect(vipa)
+        return True
+
+    # -- who has it ---------------------------------------------------------------------------
+
+    def busy(self, dvipa: Address) -> bool:
+        """Whether ownership, not the target's part, rules the data plane for `dvipa`."""
+        vipa = self._vipas.get(dvipa)
+        return vipa is not None and vipa.state is not State.BACKUP
+
+    def keeps_crt(self, dvipa: Address) -> bool:
+        """Whether this node has a CRT for `dvipa` that messages may change."""
+        vipa = self._vipas.get(dvipa)
+        return vipa is not None and vipa.wants_crt
+
+    def with_crt(self) -> list[Address]:
+        """DVIPAs that this node distributes or is about to."""
+        return [vipa.dvipa for vipa in self if vipa.wants_crt]
+
+    def named(self) -> set[Address]:
+        """DVIPAs that anybody names."""
+        peers = {dvipa for peer in self._context.membership for dvipa in peer.entries}
+        return peers | set(self._vipas)
+
+    def effective(self, dvipa: Address) -> tuple[Distribute, ...]:
+        """How this node distributes `dvipa`: its own statements, else what it inherited (D8)."""
+        return self._context.own_distributes(dvipa) or self._inherited.get(dvipa, ())
+
+    def distribution(self, dvipa: Address) -> tuple[Distribute, ...] | None:
+        """How the present distributor distributes `dvipa`; None while nobody claims it."""
+        vipa = self._vipas.get(dvipa)
+        rival = self._context.membership.claim(dvipa)
+        if vipa is not None and vipa.owning and (rival is None or self._own(vipa) > rival):
+            return self.effective(dvipa)
+        if rival is None:
+            return None
+        peer = self._context.membership.get(rival.name)
+        entry = peer.entries.get(dvipa) if peer is not None else None
+        return entry.distributes if entry is not None else None
+
+    def _own(self, vipa: Ownership) -> Claim:
+        return make_claim(vipa.epoch, vipa.rank, self._context.settings.name)
+
+    # -- what others say ----------------------------------------------------------------------
+
+    def list_received(self, name: str, message: VipaList) -> None:
+        """Remember epochs and distributions; a lower claim than ours is told so."""
+        for entry in message.entries:
+            self._heard(entry.dvipa, entry.epoch)
+            if not entry.owner:
+                continue
+            if entry.distributes:
+                self._inherited[entry.dvipa] = entry.distributes
+            vipa = self._vipas.get(entry.dvipa)
+            claim = make_claim(entry.epoch, entry.rank, name)
+            if vipa is not None and vipa.owning and claim < self._own(vipa):
+                self._context.emit(Send(name, self.vipa_list()))
+
+    def _heard(self, dvipa: Address, epoch: int) -> None:
+        self._highest[dvipa] = max(epoch, self._highest.get(dvipa, 0))
+
+    def dvipa_received(self, name: str, message: Dvipa) -> None:
+        """A DVIPA message: takeover or takeback; one of an old epoch changes nothing here."""
+        self._heard(message.dvipa, message.epoch)
+        membership = self._context.membership
+        vipa = self._vipas.get(message.dvipa)
+        match message.move:
+            case Move.TAKEOVER | Move.COMPLETE:
+                membership.claimed(name, message.dvipa, message.epoch, True)
+            case Move.RELEASE:
+                membership.claimed(name, message.dvipa, message.epoch, False)
+                if vipa is not None and message.epoch == vipa.epoch:
+                    vipa.released = vipa.state is State.AWAITING
+                    vipa.rival_released = vipa.owning
+            case Move.TAKEBACK:
+                if vipa is not None and vipa.owning and message.epoch > vipa.epoch:
+                    self._asked(vipa, name, message.epoch)
+            case Move.OFFER:
+                if vipa is not None and not vipa.owning:
+                    vipa.offered_by = name
+            case Move.PREPARE:
+                pass  # targets answer with their connections; the owner stays what it is
+
+    def _asked(self, vipa: Ownership, name: str, epoch: int) -> None:
+        peer = self._context.membership.get(name)
+        entry = peer.entries.get(vipa.dvipa) if peer is not None else None
+        entitled = entry is not None and entry.rank > vipa.rank
+        if entitled or self._leaving(vipa) or name == vipa.offered_to:
+            vipa.asked_by, vipa.asked_epoch = name, epoch
+
+    def _leaving(self, vipa: Ownership) -> bool:
+        return self._context.stopping or vipa.rank == 0
+
+    # -- completions --------------------------------------------------------------------------
+
+    def effect_done(self, effect_id: int) -> None:
+        """A completion; one of a superseded sequence changes nothing."""
+        for vipa in self:
+            if vipa.effect_id == effect_id:
+                vipa.done = True
+
+    def effect_failed(self, effect_id: int, reason: str) -> None:
+        """A failure; one of a superseded sequence changes nothing."""
+        for vipa in self:
+            if vipa.effect_id == effect_id:
+                vipa.failed = reason
+
+    def crt_dumped(self, event: CrtDumped) -> None:
+        """The CRT that a giving node hands over."""
+        for vipa in self:
+            if vipa.effect_id == event.effect_id and vipa.state is State.GIVING:
+                vipa.crt_dump = event.entries
+
+    def collecting(self, effect_id: int) -> tuple[Ownership, Collection] | None:
+        """The collection whose own part the dump `effect_id` is."""
+        for dvipa, collection in self.collections.items():
+            if collection.own_effect == effect_id:
+                return self._vipas[dvipa], collection
+        return None
+
+    # -- deciding -----------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Take every row of the table that is due."""
+        for vipa in list(self):
+            for _ in range(ROWS_PER_STEP):
+                facts = self._facts(vipa)
+                trigger = due(vipa, facts)
+                if trigger is None:
+                    break
+                highest = max(self._highest.get(vipa.dvipa, 0), vipa.epoch)
+                if not self._takeover.act(vipa, trigger, facts, highest):
+                    break
+            if vipa.rank == 0 and vipa.state is State.BACKUP:
+                del self._vipas[vipa.dvipa]
+
+    def _facts(self, vipa: Ownership) -> Facts:
+        context = self._context
+        rival = context.membership.claim(vipa.dvipa)
+        membership, timers = context.membership, context.settings.timers
+        backup = self._best_other(vipa)
+        leaving = self._leaving(vipa)
+        stopping_since = context.stopping_since_ms
+        overdue = stopping_since is not None and context.now_ms >= stopping_since + STOP_MS
+        return Facts(
+            now_ms=context.now_ms,
+            joined=context.joined,
+            own=self._own(vipa),
+            rival=rival,
+            rival_up=rival is not None and membership.is_up(rival.name),
+            entitled=self._entitled(vipa),
+            collected=self._collected(vipa),
+            leaving=leaving,
+            overdue=overdue,
+            backup=backup,
+            asker_up=vipa.asked_by is not None and membership.is_up(vipa.asked_by),
+            successor_up=vipa.successor is not None and membership.is_up(vipa.successor),
+            collect_ms=timers.collect_ms,
+            linger_ms=STOP_LINGER_MS if context.stopping else timers.moving_ms,
+        )
+
+    def _collected(self, vipa: Ownership) -> bool:
+        collection = self.collections.get(vipa.dvipa)
+        if collection is None:
+            return False
+        for peer in self._context.membership:
+            if peer.life is Life.DEAD:
+                collection.awaiting.discard(peer.member.name)
+        return collection.complete(self._context.now_ms, self._context.settings.timers.collect_ms)
+
+    def _activated(self, dvipa: Address) -> bool:
+        """Whether anybody ever had the DVIPA: only then a backup without MOVEABLE may take it."""
+        return self._highest.get(dvipa, 0) > 0
+
+    def _entitled(self, vipa: Ownership) -> bool:
+        """Whether this node is the best of those that could own the DVIPA now."""
+        creates = vipa.creates or self._activated(vipa.dvipa)
+        if vipa.rank == 0 or not creates or self._context.stopping:
+            return False
+        if self._context.now_ms < vipa.retry_ms or self._unlisted():
+            return False
+        best = self._best_other(vipa)
+        return best is None or self._order(vipa.dvipa, best) > _key(
+            vipa.rank, self._context.settings.name
+        )
+
+    def _unlisted(self) -> bool:
+        """Whether a peer has not said yet what it owns; it gets some time to."""
+        timers = self._context.settings.timers
+        return any(
+            peer.life is Life.UP
+            and not peer.listed
+            and self._context.now_ms < peer.since_ms + timers.join_ms
+            for peer in self._context.membership
+        )
+
+    def _best_other(self, vipa: Ownership) -> str | None:
+        names = [
+            peer.member.name
+            for peer in self._context.membership
+            if peer.life is Life.UP
+            and (entry := peer.entries.get(vipa.dvipa)) is not None
+            and entry.rank > 0
+            and (entry.creates or self._activated(vipa.dvipa))
+        ]
+        return min(names, key=lambda name: self._order(vipa.dvipa, name), default=None)
+
+    def _order(self, dvipa: Address, name: str) -> tuple[int, str]:
+        peer = self._context.membership.get(name)
+        entry = peer.entries.get(dvipa) if peer is not None else None
+        return _key(entry.rank if entry is not None else 0, name)
+
+    # -- telling ------------------------------------------------------------------------------
+
+    def vipa_list(self) -> VipaList:
+        """This node's whole list (D2)."""
+        return VipaList(tuple(self._entry(vipa) for vipa in self))
+
+    def _entry(self, vipa: Ownership) -> VipaEntry:
+        fit = not self._context.stopping and self._context.now_ms >= vipa.retry_ms
+        rank = vipa.rank if fit or vipa.owning else 0
+        epoch = vipa.epoch if vipa.owning else self._highest.get(vipa.dvipa, 0)
+        rows = self.effective(vipa.dvipa) if vipa.owning else ()
+        return VipaEntry(vipa.dvipa, rank, vipa.creates, vipa.owning, epoch, rows)
+
+    def greet(self, name: str) -> None:
+        """A session with `name` began: what it missed of a takeback under way."""
+        for vipa in self:
+            if vipa.preparing:
+                self._context.emit(Send(name, Dvipa(Move.PREPARE, vipa.dvipa, vipa.epoch)))
+            collection = self.collections.get(vipa.dvipa)
+            if collection is not None:
+                collection.awaiting.add(name)
+
+    def publish(self, hidden: Iterable[Address]) -> None:
+        """Tell the data plane who the members are, and the socket watcher which DVIPAs count."""
+        members = frozenset(peer.member.xcf for peer in self._context.membership)
+        if members != self._members:
+            self._members = members
+            self._context.emit(SetMembers(members))
+        watched = frozenset(hidden) | frozenset(self._vipas)
+        if watched != self._watched:
+            self._watched = watched
+            self._context.emit(WatchDvipas(watched))
+
+    def deadlines(self) -> list[int]:
+        """When a row of the table may be due without any input."""
+        context = self._context
+        timers = context.settings.timers
+        times: list[int] = [peer.since_ms + timers.join_ms for peer in context.membership]
+        times += [item.deadline(timers.collect_ms) for item in self.collections.values()]
+        linger = STOP_LINGER_MS if context.stopping else timers.moving_ms
+        for vipa in self:
+            times.append(vipa.retry_ms)
+            if vipa.state is State.AWAITING:
+                times.append(vipa.since_ms + 3 * timers.collect_ms)
+            if vipa.state is State.MOVING:
+                times.append(vipa.since_ms + linger)
+        if context.stopping_since_ms is not None:
+            times.append(context.stopping_since_ms + STOP_MS)
+        return times
+
+
+def _key(rank: int, name: str) -> tuple[int, str]:
+    """Order of candidates, the best first: rank, then name."""
+    return -rank, name

@@ -1,0 +1,218 @@
+"""Takeover and takeback: the actions of the ownership table, as effects (D8, D9).
+
+The order of steps is part of the rules: rules before address before announcement; giving up is
+stop announcing, tell the successor, drop the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import assert_never
+
+from dvipad.address import Address
+from dvipad.core import crt
+from dvipad.core.context import RETRY_MS, Context
+from dvipad.core.crt import Collection
+from dvipad.core.effects import (
+    Announce,
+    Broadcast,
+    Decision,
+    DumpCrt,
+    DumpSockets,
+    PlaceAddress,
+    Role,
+    Send,
+    Sequence,
+    SetDvipa,
+    Step,
+)
+from dvipad.core.membership import Claim, Life
+from dvipad.core.triggers import Facts
+from dvipad.core.vipa import Action, Ownership, Trigger
+from dvipad.wire.messages import Dvipa, Move, VipaList
+
+
+class Takeover:
+    """Carries out the actions; `vipa_list` gives the node's list, `show` its part as target."""
+
+    def __init__(
+        self,
+        context: Context,
+        vipa_list: Callable[[], VipaList],
+        show: Callable[[Address], None],
+    ) -> None:
+        self._context = context
+        self._vipa_list = vipa_list
+        self._show = show
+        self.collections: dict[Address, Collection] = {}
+
+    def act(self, vipa: Ownership, trigger: Trigger, facts: Facts, highest: int) -> bool:
+        """Take the row for `trigger`; False when the table has none.
+
+        `highest` is the highest epoch of the DVIPA that was ever heard of.
+        """
+        taken = vipa.take(trigger, self._context.now_ms)
+        if taken is None:
+            return False
+        action, before, after = taken
+        detail = vipa.failed if trigger is Trigger.FAILED else ""
+        self._perform(vipa, action, facts, highest)
+        other = vipa.successor or (facts.rival.name if facts.rival else None)
+        self._context.emit(
+            Decision(
+                vipa.dvipa,
+                trigger.value,
+                action.value,
+                before.value,
+                after.value,
+                vipa.epoch,
+                self._context.settings.name if vipa.owning else other,
+                detail,
+            )
+        )
+        return True
+
+    def _perform(self, vipa: Ownership, action: Action, facts: Facts, highest: int) -> None:
+        match action:
+            case Action.TAKE_OVER:
+                self._take_over(vipa, highest)
+            case Action.PREPARE:
+                self._prepare(vipa, highest)
+            case Action.ASK:
+                self._send(facts.rival.name if facts.rival else None, Move.TAKEBACK, vipa)
+            case Action.ASSUME:
+                self._assume(vipa)
+            case Action.COMPLETE:
+                self._complete(vipa)
+            case Action.GIVE_UP:
+                self._give_up(vipa, facts.rival)
+            case Action.RELEASE:
+                self._release(vipa)
+            case Action.OFFER:
+                vipa.offered_to = facts.backup
+                self._send(vipa.offered_to, Move.OFFER, vipa)
+            case Action.ANNOUNCE_AGAIN:
+                vipa.rival_released = False
+                self._context.sequence(Announce(vipa.dvipa))
+            case Action.WITHDRAW:
+                self._withdraw(vipa)
+            case Action.DROP:
+                self._drop(vipa)
+            case _:
+                assert_never(action)
+
+    def _send(self, name: str | None, move: Move, vipa: Ownership) -> None:
+        if name is not None:
+            self._context.emit(Send(name, Dvipa(move, vipa.dvipa, vipa.epoch)))
+
+    def _begin(self, vipa: Ownership, *steps: Step) -> None:
+        vipa.done = False
+        vipa.failed = ""
+        vipa.effect_id = self._context.sequence(*steps)
+
+    def collect(self, vipa: Ownership) -> None:
+        """Await the connections of every node that may have some, this one included."""
+        peers = self._context.membership
+        members = {peer.member.name for peer in peers if peer.life is not Life.DEAD}
+        effect_id = self._context.new_id()
+        self.collections[vipa.dvipa] = Collection(
+            vipa.epoch,
+            self._context.now_ms,
+            members | {self._context.settings.name},
+            effect_id,
+        )
+        self._context.emit(DumpSockets(effect_id, vipa.dvipa))
+
+    def _take_over(self, vipa: Ownership, highest: int) -> None:
+        _forget_talks(vipa)
+        vipa.epoch = highest + 1
+        vipa.successor = None
+        self._begin(
+            vipa,
+            SetDvipa(vipa.dvipa, Role.OWNER, vipa.epoch, collecting=True),
+            Broadcast(self._vipa_list()),
+            Broadcast(Dvipa(Move.TAKEOVER, vipa.dvipa, vipa.epoch)),
+            PlaceAddress(vipa.dvipa, True),
+            Announce(vipa.dvipa),
+        )
+        self.collect(vipa)
+
+    def _prepare(self, vipa: Ownership, highest: int) -> None:
+        vipa.released = False
+        vipa.successor = None
+        vipa.epoch = highest + 1
+        self._begin(
+            vipa,
+            SetDvipa(vipa.dvipa, Role.OWNER, vipa.epoch, collecting=True, quiet=True),
+            Broadcast(Dvipa(Move.PREPARE, vipa.dvipa, vipa.epoch)),
+        )
+        self.collect(vipa)
+
+    def _assume(self, vipa: Ownership) -> None:
+        _forget_talks(vipa)
+        self.collections.pop(vipa.dvipa, None)
+        self._begin(
+            vipa,
+            SetDvipa(vipa.dvipa, Role.OWNER, vipa.epoch),
+            PlaceAddress(vipa.dvipa, True),
+            Announce(vipa.dvipa),
+            Broadcast(self._vipa_list()),
+            Broadcast(Dvipa(Move.COMPLETE, vipa.dvipa, vipa.epoch)),
+        )
+
+    def _complete(self, vipa: Ownership) -> None:
+        self.collections.pop(vipa.dvipa, None)
+        self._begin(
+            vipa,
+            SetDvipa(vipa.dvipa, Role.OWNER, vipa.epoch),
+            Broadcast(Dvipa(Move.COMPLETE, vipa.dvipa, vipa.epoch)),
+        )
+
+    def _give_up(self, vipa: Ownership, rival: Claim | None) -> None:
+        """Relay first, hide next, hand over then: what arrives in between is the successor's."""
+        if vipa.asked_by is not None:
+            vipa.successor, vipa.epoch = vipa.asked_by, vipa.asked_epoch
+        elif rival is not None:
+            vipa.successor, vipa.epoch = rival.name, rival.epoch
+        vipa.crt_dump = None
+        vipa.done = False
+        vipa.failed = ""
+        self.collections.pop(vipa.dvipa, None)
+        vipa.effect_id = self._context.new_id()
+        successor = self._context.xcf_of(vipa.successor or "")
+        steps = (
+            SetDvipa(vipa.dvipa, Role.MOVING, vipa.epoch, successor=successor),
+            PlaceAddress(vipa.dvipa, False),
+            DumpCrt(vipa.effect_id, vipa.dvipa),
+        )
+        self._context.emit(Sequence(vipa.effect_id, steps))
+
+    def _release(self, vipa: Ownership) -> None:
+        successor = vipa.successor or ""
+        for target, established, embryonic in vipa.crt_dump or ():
+            for message in crt.batches(
+                vipa.dvipa, vipa.epoch, target, established, embryonic, snapshot=False
+            ):
+                self._context.emit(Send(successor, message))
+        vipa.crt_dump = None
+        self._send(successor, Move.RELEASE, vipa)
+        self._context.emit(Broadcast(self._vipa_list()))
+
+    def _withdraw(self, vipa: Ownership) -> None:
+        vipa.retry_ms = self._context.now_ms + RETRY_MS
+        self._drop(vipa)
+        self._context.emit(Broadcast(self._vipa_list()))
+
+    def _drop(self, vipa: Ownership) -> None:
+        _forget_talks(vipa)
+        vipa.effect_id = 0
+        vipa.failed = ""
+        vipa.crt_dump = None
+        self.collections.pop(vipa.dvipa, None)
+        self._show(vipa.dvipa)
+
+
+def _forget_talks(vipa: Ownership) -> None:
+    """What was asked, offered or released concerned the former owner."""
+    vipa.asked_by = vipa.offered_by = vipa.offered_to = None
+    vipa.released = vipa.rival_released = False

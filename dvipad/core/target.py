@@ -1,0 +1,222 @@
+"""The target's part: hidden addresses, SRVSTAT, NEWCONN and TERMCONN (D3, D7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from dvipad.address import Address
+from dvipad.config.model import Distribute
+from dvipad.core import crt
+from dvipad.core.context import Context
+from dvipad.core.dpt import Dpt, target_spec
+from dvipad.core.effects import (
+    Broadcast,
+    DumpSockets,
+    PlaceAddress,
+    RemoveAddress,
+    RemoveDvipa,
+    Role,
+    Send,
+    SetDvipa,
+)
+from dvipad.core.inputs import ConnectionsEnded, ConnectionsOriginated, Listener, SocketsDumped
+from dvipad.wire.messages import MAX_CONNECTIONS, PortStatus, SrvStat, TermConn
+
+
+class Target:
+    """This node as a target of every DVIPA that lists it.
+
+    `distribution(dvipa)` is how the greatest claim distributes it, None while nobody claims it;
+    `busy(dvipa)` is true while ownership decides what the data plane does with the address.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        dpt: Dpt,
+        distribution: Callable[[Address], tuple[Distribute, ...] | None],
+        busy: Callable[[Address], bool],
+    ) -> None:
+        self._context = context
+        self._dpt = dpt
+        self._distribution = distribution
+        self._busy = busy
+        self._listeners: tuple[Listener, ...] = ()
+        self._reported: dict[tuple[Address, str], tuple[int, int]] = {}
+        self._dumps: dict[int, tuple[Address, str, int]] = {}
+        self._idle_checks: dict[int, Address] = {}
+        self._told: set[tuple[str, Address]] = set()
+        self.hidden: set[Address] = set()
+        self.quiescing: set[Address] = set()
+
+    def adopt(self, dvipa: Address) -> None:
+        """A former daemon left `dvipa` hidden here: it stays until a VIPA list says otherwise."""
+        self.hidden.add(dvipa)
+        self.show(dvipa)
+
+    def wants(self, dvipa: Address) -> bool:
+        """Whether this node keeps `dvipa` as a hidden address."""
+        return dvipa in self.hidden
+
+    # -- hidden addresses ---------------------------------------------------------------------
+
+    def refresh(self, named: Iterable[Address]) -> None:
+        """Follow the lists: `named` are the DVIPAs that anybody in the cluster names."""
+        still_named = set(named)
+        if not any(peer.listed for peer in self._context.membership):
+            still_named |= self.hidden  # nobody spoke yet: what was adopted stays
+        for dvipa in sorted(still_named | self.hidden, key=_order):
+            self._follow(dvipa, dvipa in still_named)
+        self._publish()
+
+    def _follow(self, dvipa: Address, named: bool) -> None:
+        rows = self._distribution(dvipa) if named else ()
+        if rows is None:
+            return
+        candidate = any(target_spec(row, self._context.settings.xcf) for row in rows)
+        if candidate:
+            self.quiescing.discard(dvipa)
+            if dvipa not in self.hidden:
+                self.hidden.add(dvipa)
+                self.show(dvipa)
+        elif dvipa in self.hidden and dvipa not in self.quiescing:
+            self.quiescing.add(dvipa)
+            self._check_idle(dvipa)
+
+    def show(self, dvipa: Address) -> None:
+        """Bring address and data plane to what this node is to `dvipa` as a target."""
+        if self._busy(dvipa):
+            return
+        if dvipa in self.hidden:
+            self._context.sequence(SetDvipa(dvipa, Role.HIDDEN, 0), PlaceAddress(dvipa, False))
+        else:
+            self._context.sequence(RemoveAddress(dvipa), RemoveDvipa(dvipa))
+
+    def _check_idle(self, dvipa: Address) -> None:
+        if dvipa not in self._idle_checks.values():
+            effect_id = self._context.new_id()
+            self._idle_checks[effect_id] = dvipa
+            self._context.emit(DumpSockets(effect_id, dvipa))
+
+    # -- SRVSTAT ------------------------------------------------------------------------------
+
+    def listeners_changed(self, listeners: tuple[Listener, ...]) -> None:
+        """Listeners opened or closed on this node."""
+        self._listeners = listeners
+        self._publish()
+
+    def status(self, dvipa: Address) -> dict[int, int]:
+        """Ports on which this node can serve `dvipa`: {port: ready listeners} (C1)."""
+        xcf = self._context.settings.xcf
+        rows = self._distribution(dvipa) or ()
+        listed = [span for row in rows if target_spec(row, xcf) for span in row.ports]
+        ready: dict[int, int] = {}
+        for listener in self._listeners:
+            wildcard = (
+                listener.address is not None
+                and listener.address.is_unspecified
+                and listener.address.version == dvipa.version
+                and any(listener.port in span for span in listed)
+            )
+            if listener.ready > 0 and (wildcard or listener.address == dvipa):
+                ready[listener.port] = ready.get(listener.port, 0) + listener.ready
+        return ready
+
+    def _publish(self) -> None:
+        """Send what changed since the last SRVSTAT, to everybody: backups know it ahead."""
+        own = self._context.settings.name
+        for dvipa in sorted(self.hidden, key=_order):
+            if self._distribution(dvipa) is None:
+                continue
+            now = {} if dvipa in self.quiescing else self.status(dvipa)
+            before = self._dpt.ready(own, dvipa)
+            changed = {port: now.get(port, 0) for port, _ in now.items() ^ before.items()}
+            if changed:
+                ports = tuple(PortStatus(port, changed[port]) for port in sorted(changed))
+                message = SrvStat(dvipa, False, ports)
+                self._dpt.update(own, message)
+                self._context.emit(Broadcast(message))
+            self._tell(dvipa)
+
+    def _tell(self, dvipa: Address) -> None:
+        """Peers whose session is new get the whole status."""
+        ready = self._dpt.ready(self._context.settings.name, dvipa)
+        ports = tuple(PortStatus(port, ready[port]) for port in sorted(ready))
+        for name in sorted(self._context.membership.names_up()):
+            if (name, dvipa) not in self._told:
+                self._told.add((name, dvipa))
+                self._context.emit(Send(name, SrvStat(dvipa, True, ports)))
+
+    def greet(self, name: str) -> None:
+        """A session with peer `name` began: it knows nothing of this node yet."""
+        self._told = {told for told in self._told if told[0] != name}
+        for key in [key for key in self._reported if key[1] == name]:
+            del self._reported[key]
+
+    # -- NEWCONN and TERMCONN -----------------------------------------------------------------
+
+    def report(self, dvipa: Address, name: str, epoch: int) -> None:
+        """Peer `name` claims `dvipa` with `epoch`: send it every connection, once."""
+        peer = self._context.membership.get(name)
+        if peer is None:
+            return
+        mark = (peer.session, epoch)
+        if self._reported.get((dvipa, name)) == mark:
+            return
+        self._reported[dvipa, name] = mark
+        effect_id = self._context.new_id()
+        self._dumps[effect_id] = (dvipa, name, epoch)
+        self._context.emit(DumpSockets(effect_id, dvipa))
+
+    def sockets_dumped(self, result: SocketsDumped) -> bool:
+        """The answer to a dump of this part; False when it is not."""
+        if result.effect_id in self._idle_checks:
+            self._idle(self._idle_checks.pop(result.effect_id), result)
+            return True
+        dump = self._dumps.pop(result.effect_id, None)
+        if dump is None:
+            return False
+        dvipa, name, epoch = dump
+        own = self._context.settings.xcf
+        for message in crt.batches(
+            dvipa, epoch, own, result.established, result.embryonic, snapshot=True
+        ):
+            self._context.emit(Send(name, message))
+        return True
+
+    def _idle(self, dvipa: Address, result: SocketsDumped) -> None:
+        if dvipa in self.quiescing and not result.established and not result.embryonic:
+            self.quiescing.discard(dvipa)
+            self.hidden.discard(dvipa)
+            self.show(dvipa)
+
+    def originated(self, event: ConnectionsOriginated) -> None:
+        """Applications here connect with the DVIPA as source."""
+        own = self._context.settings.xcf
+        for name, epoch in self._interested(event.dvipa):
+            for message in crt.batches(event.dvipa, epoch, own, event.keys, b"", snapshot=False):
+                self._context.emit(Send(name, message))
+
+    def ended(self, event: ConnectionsEnded) -> None:
+        """Connections ended here."""
+        size = crt.KEY_SIZE * MAX_CONNECTIONS
+        for name, _ in self._interested(event.dvipa):
+            for at in range(0, len(event.keys), size):
+                self._context.emit(Send(name, TermConn(event.dvipa, event.keys[at : at + size])))
+        if event.dvipa in self.quiescing:
+            self._check_idle(event.dvipa)
+
+    def _interested(self, dvipa: Address) -> list[tuple[str, int]]:
+        return [
+            (name, epoch)
+            for (known, name), (_, epoch) in sorted(self._reported.items(), key=_by_name)
+            if known == dvipa and self._context.membership.is_up(name)
+        ]
+
+
+def _order(dvipa: Address) -> tuple[int, bytes]:
+    return dvipa.version, dvipa.packed
+
+
+def _by_name(item: tuple[tuple[Address, str], tuple[int, int]]) -> str:
+    return item[0][1]

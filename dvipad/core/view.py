@@ -1,0 +1,65 @@
+"""What a node knows, frozen: what the operator's displays and the metrics are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dvipad.address import Address
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    """A node of the cluster; `life`: self, up, lost or dead."""
+
+    name: str
+    xcf: Address
+    life: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DvipaView:
+    """A DVIPA on this node, in the words of NETSTAT VIPADYN.
+
+    `status`: ACTIVE, BACKUP, MOVING, QUIESCING; `state`: the table's own word, or TARGET.
+    `origin`: VIPADEFINE, VIPABACKUP or TARGET. `dist_status`: none, distributor, target, both.
+    """
+
+    dvipa: Address
+    prefix_length: int | None
+    status: str
+    state: str
+    origin: str
+    dist_status: str
+    rank: int
+    epoch: int
+    owner: str | None
+    moveable: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TargetView:
+    """A target of (DVIPA, port), in the words of NETSTAT VDPT."""
+
+    dvipa: Address
+    port: int
+    name: str
+    xcf: Address
+    ready: int
+    weight: int
+    method: str
+    offload: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """Everything."""
+
+    name: str
+    xcf: Address
+    now_ms: int
+    joined: bool
+    members: tuple[MemberView, ...]
+    dvipas: tuple[DvipaView, ...]
+    targets: tuple[TargetView, ...]

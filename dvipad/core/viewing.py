@@ -1,0 +1,106 @@
+"""Makes the frozen view of a node."""
+
+from __future__ import annotations
+
+from dvipad.address import Address
+from dvipad.config.model import OWNER_RANK
+from dvipad.core.context import Context
+from dvipad.core.distributor import Distributor
+from dvipad.core.owners import Owners
+from dvipad.core.target import Target
+from dvipad.core.view import DvipaView, MemberView, NodeView, TargetView
+from dvipad.core.vipa import State
+
+_STATUS = {
+    State.BACKUP: "BACKUP",
+    State.TAKEBACK: "BACKUP",
+    State.AWAITING: "BACKUP",
+    State.TAKEOVER: "ACTIVE",
+    State.ACTIVE: "ACTIVE",
+    State.GIVING: "MOVING",
+    State.MOVING: "MOVING",
+}
+
+
+def view_of(context: Context, owners: Owners, target: Target, distributor: Distributor) -> NodeView:
+    """Everything that this node knows now."""
+    settings = context.settings
+    dvipas = sorted({vipa.dvipa for vipa in owners} | target.hidden, key=_order)
+    names = {peer.member.xcf: peer.member.name for peer in context.membership}
+    names[settings.xcf] = settings.name
+    return NodeView(
+        settings.name,
+        settings.xcf,
+        context.now_ms,
+        context.joined,
+        (
+            MemberView(settings.name, settings.xcf, "self", 0),
+            *(
+                MemberView(peer.member.name, peer.member.xcf, peer.life.value, peer.since_ms)
+                for peer in sorted(context.membership, key=lambda peer: peer.member.name)
+            ),
+        ),
+        tuple(_dvipa(context, owners, target, dvipa) for dvipa in dvipas),
+        tuple(
+            TargetView(
+                dvipa,
+                port,
+                row.name,
+                row.xcf,
+                row.ready,
+                row.weight,
+                service.method.value,
+                service.offload,
+            )
+            for (dvipa, port), service in sorted(
+                distributor.services().items(), key=lambda item: (_order(item[0][0]), item[0][1])
+            )
+            for row in service.rows
+        ),
+    )
+
+
+def _dvipa(context: Context, owners: Owners, target: Target, dvipa: Address) -> DvipaView:
+    vipa = owners.get(dvipa)
+    claim = context.membership.claim(dvipa)
+    is_target = target.wants(dvipa)
+    if vipa is None:
+        status = "QUIESCING" if dvipa in target.quiescing else "ACTIVE"
+        return DvipaView(
+            dvipa,
+            None,
+            status,
+            "TARGET",
+            "TARGET",
+            "target",
+            0,
+            claim.epoch if claim else 0,
+            claim.name if claim else None,
+            "none",
+            0,
+        )
+    distributes = vipa.owning and bool(owners.effective(dvipa))
+    dist = {
+        (False, False): "none",
+        (True, False): "distributor",
+        (False, True): "target",
+        (True, True): "both",
+    }[distributes, is_target]
+    name = context.settings.name
+    return DvipaView(
+        dvipa,
+        vipa.prefix_length,
+        _STATUS[vipa.state],
+        vipa.state.value,
+        "VIPADEFINE" if vipa.rank == OWNER_RANK else "VIPABACKUP",
+        dist,
+        vipa.rank,
+        vipa.epoch if vipa.owning or claim is None else claim.epoch,
+        name if vipa.owning else (claim.name if claim else None),
+        vipa.moveable.value,
+        vipa.since_ms,
+    )
+
+
+def _order(dvipa: Address) -> tuple[int, bytes]:
+    return dvipa.version, dvipa.packed
