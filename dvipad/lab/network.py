@@ -106,7 +106,7 @@ def rules_text(cuts: Iterable[tuple[str, str]], losses: Mapping[str, float]) -> 
     pairs = ", ".join(f'"{a}" . "{b}"' for a, b in sorted(cuts))
     elements = f" elements = {{ {pairs} }}" if pairs else ""
     lost = [
-        f'    {side} "{host}" numgen random mod {LOSS_PARTS} < {parts} drop'
+        f'    {side} "{host}"{_lottery(parts)} drop'
         for host, percent in sorted(losses.items())
         if (parts := round(percent * LOSS_PARTS / 100)) > 0
         for side in ("iifname", "oifname")
@@ -126,6 +126,10 @@ def rules_text(cuts: Iterable[tuple[str, str]], losses: Mapping[str, float]) -> 
             "",
         ]
     )
+
+
+def _lottery(parts: int) -> str:
+    return "" if parts >= LOSS_PARTS else f" numgen random mod {LOSS_PARTS} < {parts}"
 
 
 def apply_rules(
