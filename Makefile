@@ -1,0 +1,55 @@
+# `make help` says what there is. Debian 12; install, test, demo and bench as root.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+SEEDS ?= 1000
+PYTEST_ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/installed objects ## system packages, .venv with the commands in it, eBPF objects
+
+build/packages: scripts/packages
+	@scripts/packages
+	@mkdir -p $(@D) && touch $@
+
+$(VENV)/bin/pip: | build/packages
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml build/packages | $(VENV)/bin/pip
+	@$(RUN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+objects: build/packages
+	@$(MAKE) --silent --no-print-directory -C bpf
+
+test: install ## all tests; the end-to-end tests need root
+	@$(RUN)/pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/installed ## ruff, mypy --strict, and the house rules
+	@$(RUN)/ruff check .
+	@$(RUN)/ruff format --check .
+	@$(RUN)/mypy --strict
+	@$(RUN)/pytest -q tests/unit/test_tidy.py
+
+simulate: $(VENV)/installed ## simulated clusters under faults: make simulate SEEDS=10000
+	@$(RUN)/python -m tests.sim --seeds $(SEEDS)
+
+demo: ## a cluster on this machine: traffic, a power cut, takeover, takeback
+	@$(MAKE) --no-print-directory install || { echo 'demo: FAILED make install'; exit 1; }
+	@$(RUN)/python -m dvipad.lab.demo
+
+bench: install ## through the DVIPA against straight to a target
+	@$(RUN)/python -m dvipad.lab.bench
+
+clean: ## remove everything that was built
+	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help install objects test lint simulate demo bench clean
