@@ -27,18 +27,21 @@ class Collection:
     awaiting: set[str]
     own_effect: int
     keys: dict[str, list[bytes]] = field(default_factory=dict)
+    first_ms: dict[str, int] = field(default_factory=dict)
 
-    def received(self, name: str, message: NewConn) -> bytes | None:
-        """Part of a snapshot from `name`; all its keys when it is complete, else None."""
-        return self._close(name, message.established + message.embryonic, message.last)
+    def received(self, name: str, message: NewConn, now_ms: int) -> tuple[bytes, int] | None:
+        """Part of a snapshot from `name`.
 
-    def _close(self, name: str, keys: bytes, last: bool) -> bytes | None:
+        When it is complete: all its keys, and when its first part came; else None.
+        """
         parts = self.keys.setdefault(name, [])
-        parts.append(keys)
-        if not last:
+        parts.append(message.established + message.embryonic)
+        first_ms = self.first_ms.setdefault(name, now_ms)
+        if not message.last:
             return None
         self.awaiting.discard(name)
-        return b"".join(self.keys.pop(name))
+        del self.first_ms[name]
+        return b"".join(self.keys.pop(name)), first_ms
 
     def complete(self, now_ms: int, collect_ms: int) -> bool:
         """Whether nobody owes anything, or those who do had far more time than they need."""

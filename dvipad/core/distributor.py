@@ -99,10 +99,10 @@ class Distributor:
         if not message.snapshot:
             return
         gathering = collection or self._snapshot(name, message)
-        keys = gathering.received(name, message)
-        if keys is not None:
+        whole = gathering.received(name, message, self._context.now_ms)
+        if whole is not None:
             self._snapshots.pop((message.dvipa, name), None)
-            self._retain(message.dvipa, message.target, keys, name)
+            self._retain(message.dvipa, message.target, *whole)
 
     def _snapshot(self, name: str, message: NewConn) -> Collection:
         """A snapshot that nobody waits for: a session began anew while this node distributes."""
@@ -121,18 +121,18 @@ class Distributor:
             vipa.dvipa, vipa.epoch, settings.xcf, result.established, result.embryonic, True, True
         )
         self._insert(settings.xcf, result.established, result.embryonic)
-        keys = gathering.received(settings.name, message) or b""
-        self._retain(vipa.dvipa, settings.xcf, keys, settings.name)
+        whole = gathering.received(settings.name, message, self._context.now_ms)
+        if whole is not None:
+            self._retain(vipa.dvipa, settings.xcf, *whole)
 
     def _insert(self, target: Address, established: bytes, embryonic: bytes) -> None:
         if established or embryonic:
             self._context.emit(InsertConnections(target, established, embryonic))
 
-    def _retain(self, dvipa: Address, target: Address, keys: bytes, name: str) -> None:
+    def _retain(self, dvipa: Address, target: Address, keys: bytes, first_ms: int) -> None:
         """Entries that the target does not know are left-overs of a time without a session."""
-        peer = self._context.membership.get(name)
-        since = peer.since_ms if peer is not None else self._context.now_ms
-        self._context.emit(RetainConnections(dvipa, target, keys, since - SNAPSHOT_MARGIN_MS))
+        before_ms = first_ms - SNAPSHOT_MARGIN_MS
+        self._context.emit(RetainConnections(dvipa, target, keys, before_ms))
 
     def ended(self, keys: bytes) -> None:
         """Connections that a target says are over."""

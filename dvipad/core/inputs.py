@@ -41,7 +41,11 @@ class ProfileChanged:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """`ready` listening sockets on `port`; `address` None: bound to the wildcard address."""
+    """`ready` listening sockets on `port`.
+
+    `address` None: bound to the wildcard address of both families; ``0.0.0.0`` or ``::``: to
+    that of one.
+    """
 
     address: Address | None
     port: int
@@ -69,6 +73,13 @@ class ConnectionsEnded:
 
     dvipa: Address
     keys: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EventsMissed:
+    """Ends of connections of these DVIPAs may not have been reported: compare whole lists."""
+
+    dvipas: frozenset[Address]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +129,7 @@ Input: TypeAlias = (
     | ListenersChanged
     | ConnectionsOriginated
     | ConnectionsEnded
+    | EventsMissed
     | EffectDone
     | EffectFailed
     | SocketsDumped

@@ -20,6 +20,7 @@ from dvipad.core.inputs import (
     CrtDumped,
     EffectDone,
     EffectFailed,
+    EventsMissed,
     Input,
     ListenersChanged,
     ProfileChanged,
@@ -109,6 +110,8 @@ class Node:
                 self.target.listeners_changed(event.listeners)
             case ConnectionsOriginated() | ConnectionsEnded():
                 self._connections(event)
+            case EventsMissed():
+                self.target.events_missed(event.dvipas)
             case EffectDone():
                 self.owners.effect_done(event.effect_id)
             case EffectFailed():

@@ -112,11 +112,8 @@ class Target:
         listed = [span for row in rows if target_spec(row, xcf) for span in row.ports]
         ready: dict[int, int] = {}
         for listener in self._listeners:
-            wildcard = (
-                listener.address is not None
-                and listener.address.is_unspecified
-                and listener.address.version == dvipa.version
-                and any(listener.port in span for span in listed)
+            wildcard = _is_wildcard(listener.address, dvipa) and any(
+                listener.port in span for span in listed
             )
             if listener.ready > 0 and (wildcard or listener.address == dvipa):
                 ready[listener.port] = ready.get(listener.port, 0) + listener.ready
@@ -206,12 +203,23 @@ class Target:
         if event.dvipa in self.quiescing:
             self._check_idle(event.dvipa)
 
+    def events_missed(self, dvipas: frozenset[Address]) -> None:
+        """Who has the connections of these DVIPAs gets the whole list again."""
+        for dvipa in sorted(dvipas, key=_order):
+            for name, epoch in self._interested(dvipa):
+                del self._reported[dvipa, name]
+                self.report(dvipa, name, epoch)
+
     def _interested(self, dvipa: Address) -> list[tuple[str, int]]:
         return [
             (name, epoch)
             for (known, name), (_, epoch) in sorted(self._reported.items(), key=_by_name)
             if known == dvipa and self._context.membership.is_up(name)
         ]
+
+
+def _is_wildcard(bound: Address | None, dvipa: Address) -> bool:
+    return bound is None or (bound.is_unspecified and bound.version == dvipa.version)
 
 
 def _order(dvipa: Address) -> tuple[int, bytes]:
