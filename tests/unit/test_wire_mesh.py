@@ -1,0 +1,474 @@
+"""Many pure meshes on a small wire: everybody finds everybody, whatever dies is told apart."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, ip_address
+from itertools import count, pairwise
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dvipad.wire import mesh as mesh_module
+from dvipad.wire.actions import Close, Dial, Ending, Write
+from dvipad.wire.codec import encode
+from dvipad.wire.events import (
+    DownReason,
+    HostAnswered,
+    MeshEvent,
+    MessageReceived,
+    PeerDown,
+    PeerUp,
+)
+from dvipad.wire.mesh import MAX_UNGREETED, MAX_UNGREETED_EACH, Mesh, MeshSettings
+from dvipad.wire.messages import Dvipa, Hello, Member, Members, Move
+from dvipad.wire.redial import DIAL_MS, MAX_ENDPOINTS, QUICK_DIAL_MS, Endpoint, Redial
+
+MOVE = Dvipa(Move.TAKEOVER, IPv4Address("203.0.113.1"), 7)
+
+
+def member(name: str) -> Member:
+    return Member(name, ip_address(f"192.0.2.{sum(name.encode()) % 250}"), 4780)
+
+
+def endpoint(name: str) -> Endpoint:
+    return Endpoint(member(name).xcf, member(name).port)
+
+
+def hello(name: str, incarnation: int = 1) -> Hello:
+    return Hello("lab", member(name), incarnation)
+
+
+@dataclass
+class Wire:
+    """Hosts with a daemon each, or none; dark hosts answer nothing. `latency_ms` of each packet."""
+
+    latency_ms: Callable[[], int] = lambda: 1
+    now_ms: int = 0
+    nodes: dict[str, Mesh] = field(default_factory=dict)
+    dark: set[str] = field(default_factory=set)
+    events: dict[str, list[tuple[int, MeshEvent]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    ends: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
+    arrives_ms: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
+    queue: list[tuple[int, int, Callable[[], None]]] = field(default_factory=list)
+    numbers: count[int] = field(default_factory=count)
+
+    def start(self, name: str, *seeds: str, incarnation: int = 1) -> Mesh:
+        self.events.pop(name, None)
+        known = tuple(endpoint(seed) for seed in seeds)
+        self.nodes[name] = Mesh(MeshSettings(hello(name, incarnation), known), self.now_ms)
+        return self.nodes[name]
+
+    def kill(self, name: str) -> None:
+        """The daemon dies; its host resets the connections."""
+        del self.nodes[name]
+        for key in [key for key in self.ends if key[0] == name]:
+            self.end(key, Ending.RESET)
+
+    def end(self, key: tuple[str, int], ending: Ending) -> None:
+        """The end `key` of a connection is gone; the other one is told, unless it is dark."""
+        other = self.ends.pop(key, None)
+        if other is not None:
+            self.deliver(key, other, lambda mesh: mesh.closed(other[1], ending, self.now_ms))
+
+    def deliver(
+        self, source: tuple[str, int], to: tuple[str, int], act: Callable[[Mesh], None]
+    ) -> None:
+        """`act` happens at end `to`, after all that was sent there before."""
+        at_ms = max(self.arrives_ms[to], self.now_ms + self.latency_ms())
+        self.arrives_ms[to] = at_ms
+
+        def arrive() -> None:
+            if to[0] in self.nodes and not {source[0], to[0]} & self.dark:
+                act(self.nodes[to[0]])
+
+        self.later(at_ms, arrive)
+
+    def later(self, at_ms: int, act: Callable[[], None]) -> None:
+        heapq.heappush(self.queue, (at_ms, next(self.numbers), act))
+
+    def dial(self, name: str, dial: Dial) -> None:
+        def arrive() -> None:
+            other = next((n for n in "abcdefgh" if endpoint(n) == dial.endpoint), "")
+            mesh = self.nodes.get(name)
+            if mesh is None or name in self.dark:
+                return
+            if other in self.dark or not other:
+                self.later(started_ms + dial.timeout_ms, lambda: self.fail(name, mesh, dial, False))
+            elif other not in self.nodes:
+                self.fail(name, mesh, dial, True)
+            else:
+                here, there = (name, next(self.numbers)), (other, next(self.numbers))
+                self.ends |= {here: there, there: here}
+                mesh.dialled(here[1], dial.endpoint, self.now_ms)
+                self.nodes[other].accepted(there[1], member(name).xcf, self.now_ms)
+
+        started_ms = self.now_ms
+        self.later(self.now_ms + self.latency_ms(), arrive)
+
+    def fail(self, name: str, mesh: Mesh, dial: Dial, refused: bool) -> None:
+        if self.nodes.get(name) is mesh:
+            mesh.dial_failed(dial.endpoint, refused, self.now_ms)
+
+    def pump(self) -> None:
+        for name, mesh in list(self.nodes.items()):
+            for output in mesh.poll():
+                match output:
+                    case Dial():
+                        self.dial(name, output)
+                    case Write(connection_id, data):
+                        self.write((name, connection_id), data)
+                    case Close(connection_id, abort):
+                        ending = Ending.RESET if abort else Ending.EOF
+                        self.end((name, connection_id), ending)
+                    case _:
+                        self.events[name].append((self.now_ms, output))
+
+    def write(self, key: tuple[str, int], data: bytes) -> None:
+        to = self.ends.get(key)
+        if to is not None:
+            self.deliver(key, to, lambda mesh: mesh.receive(to[1], data, self.now_ms))
+
+    def run(self, until_ms: int) -> None:
+        self.pump()
+        while (at_ms := self.next_ms()) <= until_ms:
+            self.now_ms = max(self.now_ms, at_ms)
+            while self.queue and self.queue[0][0] <= self.now_ms:
+                heapq.heappop(self.queue)[2]()
+            for name, mesh in self.nodes.items():
+                due_ms = mesh.deadline()
+                if due_ms is not None and due_ms <= self.now_ms and name not in self.dark:
+                    mesh.handle_deadline(self.now_ms)
+            self.pump()
+        self.now_ms = until_ms
+
+    def next_ms(self) -> int:
+        due = [mesh.deadline() for name, mesh in self.nodes.items() if name not in self.dark]
+        queued = [self.queue[0][0]] if self.queue else []
+        return min([at_ms for at_ms in due if at_ms is not None] + queued, default=1 << 60)
+
+    def up(self, name: str) -> str:
+        return "".join(peer.name for peer in self.nodes[name].peers())
+
+    def told(self, name: str, kind: type[MeshEvent]) -> list[MeshEvent]:
+        return [event for _, event in self.events[name] if isinstance(event, kind)]
+
+
+def check_order(wire: Wire) -> None:
+    """Up and down alternate for each peer, and messages come from peers that are up."""
+    for events in wire.events.values():
+        up: set[str] = set()
+        for _, event in events:
+            match event:
+                case PeerUp(peer, _):
+                    assert peer.name not in up
+                    up.add(peer.name)
+                case PeerDown(name, _):
+                    up.remove(name)
+                case MessageReceived(name, _):
+                    assert name in up
+
+
+def full_mesh(names: str) -> Wire:
+    wire = Wire()
+    for name in names:
+        wire.start(name, *names)
+    wire.run(1000)
+    return wire
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.randoms(use_true_random=False), st.integers(2, 8))
+def test_one_seed_is_enough(random: Random, size: int) -> None:
+    names = "abcdefgh"[:size]
+    wire = Wire(latency_ms=lambda: random.randint(0, 20))
+    seed = random.choice(names)
+    for name in random.sample(names, size):
+        wire.start(name, *({seed} - {name}))
+        wire.run(wire.now_ms + random.randint(0, 60))
+    wire.run(wire.now_ms + 3000)
+    for name in names:
+        assert wire.up(name) == names.replace(name, "")
+        assert not wire.told(name, PeerDown)
+        assert len(wire.told(name, PeerUp)) == size - 1
+    assert len(wire.ends) == size * (size - 1)
+    check_order(wire)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.randoms(use_true_random=False))
+def test_connections_made_at_once_leave_one_and_lose_no_message(random: Random) -> None:
+    wire = Wire(latency_ms=lambda: random.randint(0, 30))
+    wire.start("a", "b")
+    wire.start("b", "a")
+    while not wire.told("a", PeerUp):
+        wire.run(wire.now_ms + 1)
+    sent = [Dvipa(Move.TAKEOVER, IPv4Address("203.0.113.1"), epoch) for epoch in range(20)]
+    for message in sent:
+        assert wire.nodes["a"].send("b", message, wire.now_ms)
+        wire.run(wire.now_ms + random.randint(0, 9))
+    wire.run(wire.now_ms + 1000)
+    assert len(wire.ends) == 2
+    received = [
+        e.message for e in wire.told("b", MessageReceived) if isinstance(e, MessageReceived)
+    ]
+    assert [message for message in received if isinstance(message, Dvipa)] == sent
+    assert not wire.told("a", PeerDown) + wire.told("b", PeerDown)
+
+
+def test_a_daemon_that_dies_on_a_living_host_is_lost_and_its_host_answers() -> None:
+    wire = full_mesh("abc")
+    wire.kill("c")
+    wire.run(4000)
+    assert wire.told("a", PeerDown) == [PeerDown("c", DownReason.LOST)]
+    times = [at_ms for at_ms, event in wire.events["a"] if event == HostAnswered("c")]
+    assert times[0] - 1000 <= 100
+    quick = [at_ms for at_ms in times if at_ms < 1000 + 3000]
+    assert max(b - a for a, b in pairwise(quick)) <= 100
+    wire.run(20_000)
+    late = [at_ms for at_ms, event in wire.events["a"] if at_ms > 12_000 and event]
+    assert 3 <= len(late) <= 6
+
+
+def test_a_daemon_that_starts_again_is_another_incarnation() -> None:
+    wire = full_mesh("abc")
+    wire.kill("c")
+    wire.run(1100)
+    wire.start("c", incarnation=2)
+    wire.run(1300)
+    assert wire.told("a", PeerUp)[-1] == PeerUp(member("c"), 2)
+    assert wire.up("c") == "ab"
+    check_order(wire)
+
+
+@pytest.mark.parametrize("name", ["a", "c"])
+def test_a_newer_incarnation_replaces_the_session_at_once(name: str) -> None:
+    wire = full_mesh("abc")
+    for key in [key for key in wire.ends if key[0] == name]:
+        del wire.ends[wire.ends.pop(key)]
+    wire.start(name, "b", incarnation=2)
+    wire.run(1030)
+    assert wire.told("b", PeerDown) == [PeerDown(name, DownReason.LOST)]
+    assert wire.told("b", PeerUp)[-1] == PeerUp(member(name), 2)
+    check_order(wire)
+
+
+def test_a_dark_host_is_silent_after_dead_ms_and_never_answers() -> None:
+    wire = full_mesh("abc")
+    wire.dark.add("c")
+    wire.run(6000)
+    ((at_ms, down),) = [item for item in wire.events["a"] if isinstance(item[1], PeerDown)]
+    assert down == PeerDown("c", DownReason.SILENT)
+    assert 200 <= at_ms - 1000 <= 301
+    assert not wire.told("a", HostAnswered)
+    assert wire.up("a") == "b"
+    wire.dark.clear()
+    wire.run(12_000)
+    assert [wire.up(name) for name in "abc"] == ["bc", "ac", "ab"]
+    check_order(wire)
+
+
+def test_a_lost_daemon_whose_host_goes_dark_then_no_longer_answers() -> None:
+    wire = full_mesh("ab")
+    wire.kill("b")
+    wire.run(1500)
+    wire.dark.add("b")
+    wire.run(4000)
+    last_ms = max(at_ms for at_ms, event in wire.events["a"] if event == HostAnswered("b"))
+    assert 1400 <= last_ms <= 1501
+
+
+@pytest.mark.parametrize("pause_ms", [250, 1000, 60_000])
+def test_nodes_that_were_late_themselves_accuse_nobody(pause_ms: int) -> None:
+    wire = full_mesh("abc")
+    wire.queue.clear()
+    wire.now_ms += pause_ms
+    wire.run(wire.now_ms + 3000)
+    assert not any(wire.told(name, PeerDown) for name in "abc")
+
+
+def test_a_late_node_finds_a_dark_host_a_heartbeat_later() -> None:
+    wire = full_mesh("ab")
+    wire.dark.add("b")
+    wire.now_ms += 1000
+    wire.run(4000)
+    (at_ms,) = [at for at, event in wire.events["a"] if isinstance(event, PeerDown)]
+    assert at_ms == 2100
+
+
+def test_goodbye_is_told_from_a_loss() -> None:
+    wire = full_mesh("abc")
+    wire.nodes["c"].leave("stopped", wire.now_ms)
+    wire.run(1010)
+    assert wire.nodes["c"].deadline() is None
+    assert wire.told("a", PeerDown) == [PeerDown("c", DownReason.GOODBYE)]
+    assert wire.told("c", PeerDown) == [PeerDown(name, DownReason.GOODBYE) for name in "ab"]
+    wire.kill("c")
+    wire.run(5000)
+    assert not wire.told("a", HostAnswered)
+
+
+def test_a_malformed_frame_drops_that_peer_and_counts_why() -> None:
+    wire = full_mesh("abc")
+    key = next(key for key, other in wire.ends.items() if (key[0], other[0]) == ("c", "a"))
+    wire.write(key, b"\x00garbage")
+    wire.run(1004)
+    assert wire.told("a", PeerDown) == [PeerDown("c", DownReason.PROTOCOL)]
+    assert wire.nodes["a"].counters["magic"] == 1
+    assert not wire.told("b", PeerDown)
+    wire.run(3000)
+    assert wire.up("a") == "bc"
+
+
+def test_members_of_the_sender_are_told_on_change() -> None:
+    wire = full_mesh("abc")
+    wire.kill("b")
+    wire.run(1100)
+    assert wire.told("a", MessageReceived)[-1] == MessageReceived("c", Members((member("a"),)))
+
+
+def test_a_message_to_a_node_that_is_not_up_is_counted() -> None:
+    mesh = Mesh(MeshSettings(hello("a")), 0)
+    assert not mesh.send("b", MOVE, 0)
+    mesh.broadcast(MOVE, 0)
+    assert mesh.counters["not_up"] == 1
+    assert mesh.poll() == []
+    assert mesh.deadline() is None
+
+
+def test_inbound_connections_without_hello_are_bounded() -> None:
+    mesh = Mesh(MeshSettings(hello("a")), 0)
+    for number in range(MAX_UNGREETED_EACH + 1):
+        mesh.accepted(number, ip_address("2001:db8::1"), 0)
+    refused = [item for item in mesh.poll() if isinstance(item, Close)]
+    assert refused == [Close(MAX_UNGREETED_EACH, abort=True)]
+    for number in range(MAX_UNGREETED_EACH, 2 * MAX_UNGREETED):
+        mesh.accepted(number, IPv4Address(number), 0)
+    assert len([item for item in mesh.poll() if isinstance(item, Close)]) == MAX_UNGREETED
+    mesh.handle_deadline(1000)
+    assert len([item for item in mesh.poll() if isinstance(item, Close)]) == MAX_UNGREETED
+
+
+def greet(mesh: Mesh, connection_id: int, peer: Hello) -> None:
+    """A peer with a greater name dials and says Hello."""
+    mesh.accepted(connection_id, peer.member.xcf, 0)
+    mesh.receive(connection_id, encode(peer), 0)
+
+
+def test_peers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh_module, "MAX_PEERS", 2)
+    mesh = Mesh(MeshSettings(hello("a")), 0)
+    for number, name in enumerate("bcd"):
+        greet(mesh, number, hello(name))
+    assert [peer.name for peer in mesh.peers()] == ["b", "c"]
+    assert mesh.counters["too_many"] == 1
+
+
+@pytest.mark.parametrize(
+    ("second", "fault"),
+    [
+        (hello("b", 5), "duplicate"),
+        (hello("b", 4), "stale"),
+        (Hello("lab", Member("b", IPv4Address("192.0.2.77"), 4780), 6), "name_taken"),
+    ],
+)
+def test_a_second_session_of_a_peer_is_refused(second: Hello, fault: str) -> None:
+    mesh = Mesh(MeshSettings(hello("a")), 0)
+    greet(mesh, 1, hello("b", 5))
+    greet(mesh, 2, second)
+    assert mesh.counters[fault] == 1
+    assert [item for item in mesh.poll() if isinstance(item, Close)] == [Close(2, abort=False)]
+    assert mesh.peers() == (member("b"),)
+
+
+def test_a_peer_that_does_not_read_is_dropped() -> None:
+    mesh = Mesh(MeshSettings(hello("a")), 0)
+    greet(mesh, 1, hello("b"))
+    mesh.poll()
+    mesh.closed(1, Ending.OVERFLOW, 5)
+    assert mesh.poll() == [Close(1, abort=True), PeerDown("b", DownReason.PROTOCOL)]
+    assert mesh.counters["overflow"] == 1
+
+
+def test_own_address_as_seed_is_never_dialled() -> None:
+    mesh = Mesh(MeshSettings(hello("a"), (endpoint("a"),)), 0)
+    mesh.handle_deadline(0)
+    assert mesh.poll() == []
+
+
+def test_back_off_doubles_to_its_maximum_and_can_be_replayed() -> None:
+    def intervals(name: str) -> list[int]:
+        redial = Redial(name, (endpoint("b"),), 50, 2000, 0)
+        now_ms, seen = 0, []
+        for _ in range(12):
+            assert list(redial.due(now_ms)) == [(endpoint("b"), DIAL_MS)]
+            assert list(redial.due(now_ms)) == []
+            redial.failed(endpoint("b"), now_ms)
+            due_ms = redial.deadline()
+            assert due_ms is not None
+            seen.append(due_ms - now_ms)
+            now_ms = due_ms
+        return seen
+
+    plain = [min(2000, 50 << n) for n in range(12)]
+    seen = intervals("a")
+    assert all(0.74 * full <= got <= full for full, got in zip(plain, seen, strict=True))
+    assert seen == intervals("a") != intervals("c")
+
+
+def test_a_lost_peer_is_dialled_with_little_patience() -> None:
+    redial = Redial("a", (), 50, 2000, 0)
+    redial.up("b", endpoint("b"), 0)
+    redial.down("b", endpoint("b"), True, 100)
+    assert redial.awaited(endpoint("b")) == "b"
+    assert list(redial.due(150)) == [(endpoint("b"), QUICK_DIAL_MS)]
+
+
+def test_learnt_endpoints_are_bounded_and_seeds_stay() -> None:
+    seeds = (Endpoint(IPv4Address(1), 1),)
+    redial = Redial("a", seeds, 50, 2000, 0)
+    for number in range(2 * MAX_ENDPOINTS):
+        assert redial.learn(f"n{number}", Endpoint(IPv4Address(1000 + number), 1), 0)
+    due = [found for found, _ in redial.due(0)]
+    assert len(due) == MAX_ENDPOINTS
+    assert seeds[0] in due
+    assert not redial.learn("one more", Endpoint(IPv4Address(7), 1), 0)
+
+
+def test_a_node_that_moved_is_dialled_at_its_new_address_only() -> None:
+    redial = Redial("a", (), 50, 2000, 0)
+    redial.up("b", Endpoint(IPv4Address(1), 1), 0)
+    redial.down("b", Endpoint(IPv4Address(1), 1), False, 0)
+    redial.learn("b", Endpoint(IPv4Address(2), 1), 0)
+    assert [found for found, _ in redial.due(1000)] == [Endpoint(IPv4Address(2), 1)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_whatever_peers_send_the_mesh_goes_on(data: st.DataObject) -> None:
+    mesh = Mesh(MeshSettings(hello("m"), (endpoint("a"),)), 0)
+    words = [encode(hello(n, i)) for n in "amz" for i in (1, 2)]
+    words += [encode(MOVE), encode(Members((member("a"), member("z")))), b"", b"DV", b"x"]
+    words += [bytes.fromhex("4456010000020000000200000000") + b"{}"]
+    for now_ms in range(0, 3000, data.draw(st.integers(50, 500))):
+        number = data.draw(st.integers(0, 5))
+        act = data.draw(st.integers(0, 5))
+        if act == 0:
+            mesh.accepted(now_ms + number, IPv4Address(number), now_ms)
+        elif act == 1:
+            mesh.dialled(now_ms + number, endpoint("a"), now_ms)
+        elif act == 2:
+            mesh.handle_deadline(now_ms)
+        else:
+            stream = b"".join(data.draw(st.lists(st.sampled_from(words), max_size=4)))
+            for connection_id in list(mesh._connections)[:number]:
+                mesh.receive(connection_id, stream, now_ms)
+        mesh.broadcast(MOVE, now_ms)
+        mesh.poll()
