@@ -1,0 +1,300 @@
+"""Watches this node's listeners and connections through the kernel's own events (D3, D7).
+
+The program in ``bpf/sockets.bpf.c`` keeps a pinned table of the connections of watched DVIPAs
+and goes on while no daemon runs; a restarted daemon adopts the table and replaces the program.
+inet_diag fills the table when a DVIPA is added, counts listeners, and finds embryonic connections.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import select
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from dvipad.adapters.bpf.libbpf import BpfObject, RingBuffer
+from dvipad.adapters.bpf.maps import Map
+from dvipad.adapters.inet_diag import CONNECTED, InetDiag, ListenerKey, State
+from dvipad.adapters.socket_events import (
+    KEY_BYTES,
+    LISTENER_DELAYS_MS,
+    ORIGIN_DELAYS_MS,
+    EventsLost,
+    Lingering,
+    Schedule,
+    SocketEvent,
+    SocketSettings,
+    Watcher,
+    by_dvipa,
+    listeners_changed,
+    relevant,
+)
+from dvipad.adapters.sockets_poll import PollingWatcher
+from dvipad.adapters.timer import Timer
+from dvipad.address import Address, pack, unpack
+from dvipad.core.inputs import ConnectionsEnded, ConnectionsOriginated
+
+PROGRAM: Final = "socket_state"
+NEEDS: Final = "BPF with BTF, and tp_btf programs (Linux 5.5, CONFIG_DEBUG_INFO_BTF)"
+
+_EVENT: Final = struct.Struct(f"=I{KEY_BYTES}s")
+_LISTENERS, _ORIGINATED, _ORIGINATING, _ENDED, _LINGERS = range(1, 6)
+_VALUE: Final = struct.Struct("=QI4x")
+_LISTED: Final = 1
+_COUNT: Final = struct.Struct("=Q")
+_WATCHED: Final = struct.pack("=I", 1)
+_PINNED: Final = ("watched", "connections", "events", "losses")
+_LINK: Final = "link"
+_NAMESPACE: Final = Path("/proc/thread-self/ns/net")
+
+
+def open_watcher(settings: SocketSettings, polling: bool) -> Watcher:
+    """The watcher that this kernel can have; `polling`: it has no tp_btf programs."""
+    return PollingWatcher(settings) if polling else SocketWatcher(settings)
+
+
+class SocketWatcher:
+    """The :class:`Watcher` by tracepoint. Raises ``BpfError`` when the kernel refuses it."""
+
+    def __init__(self, settings: SocketSettings) -> None:
+        self._lingering = Lingering(settings.linger_ms)
+        self._listener_schedule = Schedule(LISTENER_DELAYS_MS)
+        self._origin_schedule = Schedule(ORIGIN_DELAYS_MS)
+        self._reported: dict[ListenerKey, int] | None = None
+        self._dvipas: frozenset[Address] = frozenset()
+        self._originating: set[Address] = set()
+        self._read: list[bytes] = []
+        with contextlib.ExitStack() as stack:
+            self._maps = _load(settings)
+            for each in self._maps.values():
+                stack.callback(each.close)
+            self._diag = InetDiag()
+            stack.callback(self._diag.close)
+            self._timer = Timer()
+            stack.callback(self._timer.close)
+            self._ring = RingBuffer(self._maps["events"].fd, self._read.append)
+            stack.callback(self._ring.close)
+            self._epoll = select.epoll()
+            stack.callback(self._epoll.close)
+            self._epoll.register(self._ring.fileno(), select.EPOLLIN)
+            self._epoll.register(self._timer.fileno(), select.EPOLLIN)
+            self._losses = self._loss_counts()
+            self._filled: frozenset[Address] = frozenset()
+            self._listener_schedule.trigger(time.monotonic_ns())
+            self._set_timer()
+            self._resources = stack.pop_all()
+
+    @classmethod
+    def open(cls, settings: SocketSettings) -> SocketWatcher:
+        """Loads the program, or adopts the tables of a former one and replaces it."""
+        return cls(settings)
+
+    def close(self) -> None:
+        """Stops reading; program and tables go on."""
+        self._resources.close()
+
+    def fileno(self) -> int:
+        """Readable when :meth:`read_events` has something to do."""
+        return self._epoll.fileno()
+
+    def watch(self, dvipas: frozenset[Address]) -> None:
+        """See :meth:`Watcher.watch`. A DVIPA that is new is filled from inet_diag."""
+        watched = self._maps["watched"]
+        for key, _value in list(watched.items()):
+            if unpack(key) not in dvipas:
+                watched.delete(key)
+                self._maps["connections"].delete_batch(b"".join(self._table(unpack(key))))
+        for dvipa in dvipas - self._filled:
+            watched.update(pack(dvipa), _WATCHED)
+            self._fill(dvipa)
+        if dvipas != self._dvipas:
+            self._listener_schedule.trigger(time.monotonic_ns())
+        self._dvipas = self._filled = dvipas
+        self._set_timer()
+
+    def listeners(self) -> dict[ListenerKey, int]:
+        """See :meth:`Watcher.listeners`."""
+        return relevant(self._diag.listeners(), self._dvipas)
+
+    def connections(self, dvipa: Address) -> tuple[bytes, bytes]:
+        """See :meth:`Watcher.connections`."""
+        embryonic = self._diag.connections(dvipa, frozenset({State.SYN_RECV}))
+        return b"".join(self._table(dvipa)), b"".join(embryonic)
+
+    def counters(self) -> dict[str, int]:
+        """Events that found no room, and connections that the table had no room for."""
+        events, connections = self._loss_counts()
+        return {"lost_events": events, "lost_connections": connections}
+
+    def read_events(self) -> list[SocketEvent]:
+        """See :meth:`Watcher.read_events`."""
+        self._ring.consume()
+        read = self._read[:]
+        self._read.clear()
+        now_ns = time.monotonic_ns()
+        events = self._sort(read, now_ns)
+        events += self._resync_if_lost()
+        if self._origin_schedule.take(now_ns):
+            events += self._find_originating()
+        events += self._report_lingering(now_ns)
+        if self._listener_schedule.take(now_ns):
+            events += self._count_listeners()
+        self._set_timer()
+        return events
+
+    def _sort(self, read: list[bytes], now_ns: int) -> list[SocketEvent]:
+        originated, ended = [], []
+        for data in read:
+            kind, key = _EVENT.unpack(data)
+            if kind == _LISTENERS:
+                self._listener_schedule.trigger(now_ns)
+            elif kind == _ORIGINATED:
+                originated.append(key)
+            elif kind == _ORIGINATING:
+                self._originating.add(unpack(key[16:32]))
+                self._origin_schedule.trigger(now_ns)
+            elif kind == _ENDED:
+                ended.append(key)
+            elif kind == _LINGERS:
+                self._lingering.add(key, now_ns)
+            else:
+                raise ValueError(f"sockets.bpf.c reported an event of kind {kind}")
+        events: list[SocketEvent] = [
+            ConnectionsOriginated(dvipa, keys) for dvipa, keys in by_dvipa(originated).items()
+        ]
+        gone = [key for key in ended if not self._lives(key)]
+        return events + [ConnectionsEnded(dvipa, keys) for dvipa, keys in by_dvipa(gone).items()]
+
+    def _report_lingering(self, now_ns: int) -> list[SocketEvent]:
+        ended = self._lingering.take(now_ns, self._lives)
+        return [ConnectionsEnded(dvipa, keys) for dvipa, keys in by_dvipa(ended).items()]
+
+    def _lives(self, key: bytes) -> bool:
+        """Whether a connection with this key exists now: the same one ended before."""
+        return self._maps["connections"].lookup(key) is not None
+
+    def _find_originating(self) -> list[SocketEvent]:
+        """Connections that got their port after they said that they open."""
+        began_ns = time.monotonic_ns()
+        found = []
+        for dvipa in sorted(self._originating & self._dvipas, key=pack):
+            known = set(self._table(dvipa))
+            opening = self._diag.connections(dvipa, frozenset({State.SYN_SENT}))
+            found += [key for key in opening if key not in known]
+        self._insert(found)
+        self._origin_schedule.looked(began_ns, time.monotonic_ns())
+        if self._origin_schedule.deadline_ns() is None:
+            self._originating.clear()
+        return [ConnectionsOriginated(dvipa, keys) for dvipa, keys in by_dvipa(found).items()]
+
+    def _count_listeners(self) -> list[SocketEvent]:
+        began_ns = time.monotonic_ns()
+        found = self.listeners()
+        self._listener_schedule.looked(began_ns, time.monotonic_ns())
+        if found == self._reported:
+            return []
+        self._reported = found
+        return [listeners_changed(found)]
+
+    def _resync_if_lost(self) -> list[SocketEvent]:
+        losses = self._loss_counts()
+        if losses == self._losses:
+            return []
+        self._losses = losses
+        for dvipa in self._dvipas:
+            self._fill(dvipa)
+        self._listener_schedule.trigger(time.monotonic_ns())
+        return [EventsLost(self._dvipas)]
+
+    def _fill(self, dvipa: Address) -> None:
+        """Brings the table in line with the sockets that exist.
+
+        A socket may close between the listing and the insert, when the program has nothing to
+        delete yet. So what was inserted is compared with a second listing.
+        """
+        known = set(self._table(dvipa))
+        self._insert([k for k in self._diag.connections(dvipa, CONNECTED) if k not in known])
+        listed = [key for key, flags in self._rows(dvipa) if flags & _LISTED]
+        if listed:
+            living = set(self._diag.connections(dvipa, CONNECTED))
+            gone = [key for key in listed if key not in living]
+            self._maps["connections"].delete_batch(b"".join(gone))
+
+    def _insert(self, keys: list[bytes]) -> None:
+        room = self._maps["connections"].info.max_entries
+        value = _VALUE.pack(time.monotonic_ns(), _LISTED)
+        some = keys[:room]
+        self._maps["connections"].update_batch(b"".join(some), value * len(some))
+
+    def _table(self, dvipa: Address) -> Iterator[bytes]:
+        wanted = pack(dvipa)
+        for keys, _values in self._maps["connections"].batches():
+            for start in range(0, len(keys), KEY_BYTES):
+                if keys[start + 16 : start + 32] == wanted:
+                    yield keys[start : start + KEY_BYTES]
+
+    def _rows(self, dvipa: Address) -> Iterator[tuple[bytes, int]]:
+        wanted = pack(dvipa)
+        for key, value in self._maps["connections"].items():
+            if key[16:32] == wanted:
+                yield key, _VALUE.unpack(value)[1]
+
+    def _loss_counts(self) -> tuple[int, int]:
+        events, connections = (value for _index, value in sorted(self._maps["losses"].items()))
+        return _COUNT.unpack(events)[0], _COUNT.unpack(connections)[0]
+
+    def _set_timer(self) -> None:
+        deadlines = (
+            self._listener_schedule.deadline_ns(),
+            self._origin_schedule.deadline_ns(),
+            self._lingering.deadline_ns(),
+        )
+        self._timer.set(min((each for each in deadlines if each is not None), default=None))
+
+
+def _load(settings: SocketSettings) -> dict[str, Map]:
+    """Loads the program with the pinned maps, or with new ones, and attaches it."""
+    settings.pin_dir.mkdir(parents=True, exist_ok=True)
+    compiled = BpfObject(settings.object_path)
+    try:
+        for definition in compiled.maps():
+            if definition.name == "connections":
+                definition.set_max_entries(settings.connections_max)
+            if definition.name in _PINNED:
+                path = settings.pin_dir / definition.name
+                _drop_other_shape(path, definition.shape)
+                definition.set_pin_path(path)
+            elif definition.name.endswith(".rodata"):
+                definition.write_initial(struct.pack("=I", _NAMESPACE.stat().st_ino))
+        compiled.load(NEEDS)
+        link = compiled.program(PROGRAM).attach()
+        new = settings.pin_dir / f"{_LINK}_new"
+        new.unlink(missing_ok=True)
+        link.pin(new)
+        new.rename(settings.pin_dir / _LINK)  # lets go of the former program
+        link.destroy()
+        return {name: Map(compiled.map_fd(name)) for name in _PINNED}
+    finally:
+        compiled.close()
+
+
+def _drop_other_shape(path: Path, shape: tuple[int, int, int, int, int]) -> None:
+    """A table of another version or size cannot be adopted; inet_diag fills a new one."""
+    if path.exists():
+        pinned = Map.open(path)
+        differs = pinned.shape != shape
+        pinned.close()
+        if differs:
+            path.unlink()
+
+
+def destroy(settings: SocketSettings) -> None:
+    """Takes program and tables out of the kernel. Idempotent."""
+    for name in itertools.chain((_LINK, f"{_LINK}_new"), _PINNED):
+        (settings.pin_dir / name).unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        settings.pin_dir.rmdir()
