@@ -64,7 +64,10 @@ _Decode: TypeAlias = Callable[[Json, bytes], Any]
 
 
 def encode(message: Message) -> bytes:
-    """The frame of `message`; raises ``ValueError`` when it is longer than `MAX_FRAME`."""
+    """The frame of `message`.
+
+    Raises ``ValueError`` for a message over a limit, which the receiver would refuse.
+    """
     blob = bytearray()
     kind: Any = type(message)
     header = _encoder(kind)(message, blob)
@@ -116,8 +119,10 @@ def _optional(hint: Any) -> Any | None:
 def _encoder(hint: Any) -> _Encode:
     if hint == Address or hint in (IPv4Address, IPv6Address):
         return lambda value, blob: str(value)
-    if hint in (bool, int, str):
+    if hint in (bool, int):
         return lambda value, blob: value
+    if hint is str:
+        return _put_text
     if hint is bytes:
         return _put_bytes
     inner = _optional(hint)
@@ -125,14 +130,32 @@ def _encoder(hint: Any) -> _Encode:
         put = _encoder(inner)
         return lambda value, blob: None if value is None else put(value, blob)
     if get_origin(hint) is tuple:
-        put_item = _encoder(get_args(hint)[0])
-        return lambda value, blob: [put_item(item, blob) for item in value]
+        return _tuple_encoder(_encoder(get_args(hint)[0]))
     if isinstance(hint, type) and issubclass(hint, Enum):
         return lambda value, blob: value.value
     return _value_encoder(hint)
 
 
+def _put_text(value: str, blob: bytearray) -> Json:
+    if len(value) > MAX_TEXT or not value.isprintable():
+        raise ValueError(f"not a text for a message: {value[:64]!r}")
+    return value
+
+
+def _tuple_encoder(put_item: _Encode) -> _Encode:
+    def put(value: tuple[Any, ...], blob: bytearray) -> Json:
+        if len(value) > MAX_ITEMS:
+            raise ValueError(f"a list in a message has at most {MAX_ITEMS} items")
+        return [put_item(item, blob) for item in value]
+
+    return put
+
+
 def _put_bytes(value: bytes, blob: bytearray) -> Json:
+    if len(value) % CONNECTION_SIZE or len(value) > MAX_CONNECTIONS * CONNECTION_SIZE:
+        raise ValueError(
+            f"{len(value)} bytes are not 0-{MAX_CONNECTIONS} connections of {CONNECTION_SIZE}"
+        )
     offset = len(blob)
     blob += value
     return [offset, len(value)]

@@ -15,8 +15,9 @@ QUICK_MS: Final = 3000
 """How long a lost peer is dialled at the shortest interval, for evidence that its host lives."""
 QUICK_DIAL_MS: Final = 300
 """How long such a dial may take: a SYN that is lost must not cost the kernel's second."""
-DIAL_MS: Final = 2000
-"""How long any other dial may take."""
+DIAL_MS: Final = 1000
+"""How long any other dial may take: the kernel repeats a SYN after a second, the mesh itself
+tries again about then, and a link that is back is found sooner."""
 
 
 @dataclass(frozen=True, slots=True)

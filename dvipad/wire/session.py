@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, TypeAlias
 
-from dvipad.wire.codec import MAX_TEXT, decode, encode
+from dvipad.wire.codec import decode, encode
 from dvipad.wire.errors import Fault, RemoteProtocolError
 from dvipad.wire.framing import MAX_FRAME, Frame, FrameDecoder
 from dvipad.wire.messages import (
@@ -263,7 +263,7 @@ class Session:
     def close(self, reason: str) -> None:
         """Says Goodbye with `reason` (a text for the peer's log) and ends the session."""
         if self._state is not State.CLOSED:
-            self._out.append(encode(Goodbye(reason[:MAX_TEXT])))
+            self._out.append(encode(Goodbye(reason)))
             self._end(Trigger.L_CLOSE, Closed(CloseReason.LOCAL, "local", reason))
 
     def refuse(self, error: RemoteProtocolError) -> None:

@@ -264,6 +264,22 @@ def test_too_many_connections_are_refused() -> None:
     assert fault_of(Frame(frame.kind, header, bytes(size))) is Fault.TOO_LONG
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        TermConn(ADDRESS, bytes(35)),
+        TermConn(ADDRESS, bytes(36 * (MAX_CONNECTIONS + 1))),
+        Goodbye("x" * (MAX_TEXT + 1)),
+        Goodbye("two\nlines"),
+        SrvStat(ADDRESS, True, (PortStatus(1, 1),) * (MAX_ITEMS + 1)),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_what_the_peer_would_refuse_is_not_sent(message: Message) -> None:
+    with pytest.raises(ValueError, match=r"message|connections"):
+        encode(message)
+
+
 def test_a_frame_over_its_limit_is_refused_before_it_is_whole() -> None:
     with pytest.raises(ValueError, match="at most"):
         encode_frame(Frame(8, b"{}", bytes(MAX_FRAME)))
