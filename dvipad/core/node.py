@@ -62,7 +62,7 @@ class Node:
         self.target = Target(self.context, self.dpt, self.owners.distribution, self.owners.busy)
         self.distributor = Distributor(self.context, self.dpt, self.owners.effective)
         self._left = False
-        self._started_ms = 0
+        self._started_ms: int | None = None
 
     def _show(self, dvipa: Address) -> None:
         self.target.show(dvipa)
@@ -85,7 +85,7 @@ class Node:
         context = self.context
         times = [*context.membership.deadlines(), *self.owners.deadlines()]
         times += self.distributor.deadlines()
-        if not context.joined:
+        if not context.joined and self._started_ms is not None:
             times.append(self._started_ms + context.settings.timers.join_ms)
         return min((time for time in times if time > context.now_ms), default=None)
 
@@ -221,7 +221,7 @@ class Node:
     def _join(self) -> None:
         """Ownership is decided once everybody that is there could say what it owns."""
         context = self.context
-        if context.joined:
+        if context.joined or self._started_ms is None:
             return
         listed = sum(peer.listed for peer in context.membership)
         seeds = context.settings.seeds

@@ -1,0 +1,244 @@
+"""Carries effects out in the kernel: data plane, addresses, announcements, sockets.
+
+Everything here runs in one thread. Adapters do not remember, they compare: `repair` brings what
+the kernel lists back to what was wanted, whoever changed it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final, TypeAlias, assert_never
+
+from pyroute2.netlink.exceptions import NetlinkError
+
+from dvipad.adapters.addresses import Addresses
+from dvipad.adapters.announce import Announcer
+from dvipad.adapters.bpf import layout
+from dvipad.adapters.bpf.plane import CrtRow, DataPlane, PlaneSettings
+from dvipad.adapters.socket_events import EventsLost, SocketSettings, Watcher
+from dvipad.adapters.sockets import open_watcher
+from dvipad.address import Address
+from dvipad.core.effects import (
+    Announce,
+    DumpCrt,
+    DumpSockets,
+    EndConnections,
+    InsertConnections,
+    PlaceAddress,
+    PurgeTarget,
+    RemoveAddress,
+    RemoveDvipa,
+    RemoveService,
+    RetainConnections,
+    Role,
+    SetDvipa,
+    SetMembers,
+    SetService,
+    WatchDvipas,
+)
+from dvipad.core.inputs import Adopted, CrtDumped, EventsMissed, Input, SocketsDumped
+
+KernelEffect: TypeAlias = (
+    SetDvipa
+    | RemoveDvipa
+    | PlaceAddress
+    | RemoveAddress
+    | Announce
+    | SetService
+    | RemoveService
+    | SetMembers
+    | WatchDvipas
+    | InsertConnections
+    | EndConnections
+    | RetainConnections
+    | PurgeTarget
+    | DumpSockets
+    | DumpCrt
+)
+
+_ROLES: Final = {
+    Role.OWNER: layout.Role.OWNER,
+    Role.HIDDEN: layout.Role.HIDDEN,
+    Role.MOVING: layout.Role.MOVING,
+}
+_NS_PER_MS: Final = 1_000_000
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSettings:
+    """`polling`: this kernel reports no socket events, so sockets are listed at intervals."""
+
+    plane: PlaneSettings
+    sockets: SocketSettings
+    polling: bool = False
+
+
+class Kernel:
+    """The kernel side of one node. Raises ``OSError`` when the kernel refuses something."""
+
+    def __init__(self, settings: KernelSettings) -> None:
+        with ExitStack() as stack:
+            self.plane = DataPlane.open(settings.plane)
+            stack.callback(self.plane.close)
+            self._addresses = Addresses(settings.plane.uplinks[0])
+            stack.callback(self._addresses.close)
+            self._announcer = Announcer(settings.plane.uplinks)
+            stack.callback(self._announcer.close)
+            self.sockets: Watcher = open_watcher(settings.sockets, settings.polling)
+            stack.callback(self.sockets.close)
+            self._stack = stack.pop_all()
+        self._placed: dict[Address, bool] = {}
+
+    def close(self) -> None:
+        """Leave: programs, maps and addresses stay in the kernel and go on."""
+        self._stack.close()
+
+    def destroy(self) -> None:
+        """Leave nothing behind."""
+        for dvipa in self._addresses.listed():
+            self._addresses.remove(dvipa)
+        self.plane.destroy()
+        self.close()
+
+    # -- start --------------------------------------------------------------------------------
+
+    def adopted(self) -> tuple[Adopted, ...]:
+        """What a former daemon left: its DVIPAs; addresses that no rule covers are removed."""
+        found = self.plane.adopted()
+        ports: dict[Address, list[int]] = {}
+        for dvipa, port in self.plane.services():
+            ports.setdefault(dvipa, []).append(port)
+        known = {row.dvipa for row in found}
+        for dvipa, owned in self._addresses.listed().items():
+            if dvipa in known:
+                self._placed[dvipa] = owned
+            else:
+                self._addresses.remove(dvipa)
+        return tuple(
+            Adopted(
+                row.dvipa,
+                row.role is layout.Role.OWNER and self._placed.get(row.dvipa, False),
+                row.epoch,
+                row.collecting,
+                tuple(sorted(ports.get(row.dvipa, ()))),
+            )
+            for row in found
+        )
+
+    # -- effects ------------------------------------------------------------------------------
+
+    def carry_out(self, effect: KernelEffect) -> Input | None:
+        """Carry `effect` out; returns the answer of those that ask for one."""
+        try:
+            return self._carry_out(effect)
+        except NetlinkError as error:
+            raise OSError(error.code, str(error)) from error
+
+    def _carry_out(self, effect: KernelEffect) -> Input | None:
+        match effect:
+            case SetDvipa():
+                self._set_dvipa(effect)
+            case RemoveDvipa():
+                self._forget(effect.dvipa)
+            case PlaceAddress():
+                self._addresses.place(effect.dvipa, effect.owned)
+                self._placed[effect.dvipa] = effect.owned
+            case RemoveAddress():
+                self._placed.pop(effect.dvipa, None)
+                self._addresses.remove(effect.dvipa)
+            case Announce():
+                self.announce(effect.dvipa)
+            case SetService():
+                self.plane.set_service(effect.dvipa, effect.port, effect.ring, effect.offload)
+            case RemoveService():
+                self.plane.remove_service(effect.dvipa, effect.port)
+            case SetMembers():
+                self.plane.set_members(effect.members)
+            case WatchDvipas():
+                self.sockets.watch(effect.dvipas)
+            case DumpSockets():
+                established, embryonic = self.sockets.connections(effect.dvipa)
+                return SocketsDumped(effect.effect_id, established, embryonic)
+            case DumpCrt():
+                return self._dump_crt(effect)
+            case _:
+                self._connections(effect)
+        return None
+
+    def _connections(
+        self, effect: InsertConnections | EndConnections | RetainConnections | PurgeTarget
+    ) -> None:
+        match effect:
+            case InsertConnections():
+                self.plane.insert_connections(effect.target, effect.established, effect.embryonic)
+            case EndConnections():
+                self.plane.delete_connections(effect.keys)
+            case RetainConnections():
+                before_ns = max(0, effect.before_ms) * _NS_PER_MS
+                self.plane.retain_connections(effect.dvipa, effect.target, effect.keys, before_ns)
+            case PurgeTarget():
+                self.plane.purge_target(effect.target)
+            case _:
+                assert_never(effect)
+
+    def _set_dvipa(self, effect: SetDvipa) -> None:
+        self.plane.set_dvipa(
+            effect.dvipa,
+            _ROLES[effect.role],
+            effect.epoch,
+            collecting=effect.collecting,
+            quiet=effect.quiet,
+            successor=effect.successor,
+        )
+
+    def _forget(self, dvipa: Address) -> None:
+        for known, port in self.plane.services():
+            if known == dvipa:
+                self.plane.remove_service(known, port)
+        self.plane.remove_dvipa(dvipa)
+        self.plane.purge_dvipa(dvipa)
+
+    def _dump_crt(self, effect: DumpCrt) -> CrtDumped:
+        entries = self.plane.connections(effect.dvipa)
+        return CrtDumped(
+            effect.effect_id,
+            tuple((target, old, new) for target, (old, new) in entries.items()),
+        )
+
+    def announce(self, dvipa: Address) -> None:
+        """Tell the network, if the address is still owned here."""
+        if self._placed.get(dvipa, False):
+            self._announcer.announce([dvipa])
+
+    # -- events and repair --------------------------------------------------------------------
+
+    def read_events(self) -> list[Input]:
+        """What happened to sockets since the last call."""
+        return [
+            EventsMissed(event.dvipas) if isinstance(event, EventsLost) else event
+            for event in self.sockets.read_events()
+        ]
+
+    def repair(self) -> list[Address]:
+        """Put back addresses that somebody removed; returns them."""
+        listed = self._addresses.listed()
+        missing = [dvipa for dvipa, owned in self._placed.items() if listed.get(dvipa) is not owned]
+        for dvipa in missing:
+            self._addresses.place(dvipa, self._placed[dvipa])
+            self.announce(dvipa)
+        return missing
+
+    def crt(self, dvipa: Address | None) -> list[CrtRow]:
+        """The CRT, from the map that holds it."""
+        return self.plane.crt(dvipa)
+
+
+def describe(error: OSError) -> str:
+    """One line for the log and for `EffectFailed`."""
+    name = errno.errorcode.get(error.errno or 0, "")
+    return f"{name}: {error}" if name else str(error)

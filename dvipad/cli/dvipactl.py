@@ -1,0 +1,131 @@
+"""`dvipactl`: the operator's command, in the words of z/OS."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import sys
+from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+from dvipad import __version__
+from dvipad.cli import reports
+
+DEFAULT_SOCKET: Final = Path("/run/dvipad/control.sock")
+TIMEOUT_S: Final = 10.0
+
+_EPILOG = """\
+examples:
+  dvipactl netstat vipadyn              DVIPAs of this node: who owns them, what they are here
+  dvipactl netstat vdpt                 which targets serve which port, and how often
+  dvipactl netstat vcrt --dvipa 192.0.2.100 --max 20
+  dvipactl netstat vipadcfg --json      the configuration, for scripts
+  dvipactl counters                     decisions and drops by reason
+
+exit status: 0 done, 1 the daemon does not answer or refuses, 2 wrong usage
+"""
+
+
+class Refused(Exception):
+    """The daemon does not answer, or says no; the text says what to do."""
+
+
+def ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """One request to the daemon behind the control socket `path`; raises `Refused`."""
+    try:
+        with socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(TIMEOUT_S)
+            control.connect(str(path))
+            control.sendall(json.dumps(request).encode() + b"\n")
+            with control.makefile("rb") as answers:
+                answer = json.loads(answers.readline() or b"{}")
+    except PermissionError as error:
+        raise Refused(f"{path}: not allowed; run dvipactl as root") from error
+    except (OSError, ValueError) as error:
+        raise Refused(
+            f"{path}: {error}; is dvipad running? (systemctl status dvipad; --socket PATH)"
+        ) from error
+    if not answer.get("ok"):
+        raise Refused(str(answer.get("error", "the daemon closed the connection")))
+    return dict(answer)
+
+
+def _netstat(arguments: argparse.Namespace) -> tuple[Any, list[str]]:
+    path, report = arguments.socket, arguments.report
+    if report == "vipadcfg":
+        profile = ask(path, {"command": "config"})["profile"]
+        return profile, reports.vipadcfg(profile)
+    if report == "vcrt":
+        request = {"command": "crt", "limit": arguments.max}
+        if arguments.dvipa is not None:
+            request["dvipa"] = str(arguments.dvipa)
+        answer = ask(path, request)
+        return {"total": answer["total"], "rows": answer["rows"]}, reports.vcrt(answer)
+    view = ask(path, {"command": "view"})["view"]
+    key = "dvipas" if report == "vipadyn" else "targets"
+    if arguments.dvipa is not None:
+        view[key] = [row for row in view[key] if row["dvipa"] == str(arguments.dvipa)]
+    text = reports.vipadyn(view) if report == "vipadyn" else reports.vdpt(view)
+    return view[key], text
+
+
+def _counters(arguments: argparse.Namespace) -> tuple[Any, list[str]]:
+    answer = ask(arguments.socket, {"command": "counters"})
+    answer.pop("ok")
+    lines = [
+        f"{group}.{name} {value}"
+        for group, values in answer.items()
+        for name, value in sorted(values.items())
+    ]
+    return answer, lines
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dvipactl",
+        description="Shows and steers the dvipad of this host.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"dvipactl {__version__}")
+    parser.add_argument(
+        "--socket", type=Path, default=DEFAULT_SOCKET, help=f"control socket ({DEFAULT_SOCKET})"
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    netstat = commands.add_parser("netstat", help="reports: configuration and tables")
+    netstat.add_argument(
+        "report",
+        choices=("vipadcfg", "vipadyn", "vdpt", "vcrt"),
+        help="vipadcfg: configuration; vipadyn: DVIPAs now; vdpt: destination port table; "
+        "vcrt: connection routing table",
+    )
+    netstat.add_argument("--dvipa", type=ip_address, help="only this DVIPA")
+    netstat.add_argument("--max", type=int, default=100, help="rows of vcrt (100)")
+    netstat.set_defaults(run=_netstat)
+    counters = commands.add_parser("counters", help="decisions and drops by reason")
+    counters.set_defaults(run=_counters)
+    for command in (netstat, counters):
+        command.add_argument("--json", action="store_true", help="JSON, for scripts")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        value, text = arguments.run(arguments)
+    except Refused as error:
+        print(f"dvipactl: {error}", file=sys.stderr)
+        return 1
+    try:
+        print(json.dumps(value, indent=2) if arguments.json else "\n".join(text))
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has seen enough
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,258 @@
+"""The daemon: joins core and adapters, and owns the loop.
+
+Inputs come from the mesh, the sockets' events, finished effects, signals and the clock; each
+takes the core one step, and the effects go to the runner. Decisions about SYNs are made in
+another process, work in the kernel is done in another thread, so the mesh's heartbeat waits for
+neither.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from dvipad.adapters.features import Features, detect
+from dvipad.adapters.kernel import Kernel
+from dvipad.adapters.mesh import MeshTransport, TransportSettings
+from dvipad.adapters.notify import notify
+from dvipad.adapters.queue_keeper import QueueKeeper
+from dvipad.adapters.rules import Rules
+from dvipad.adapters.runner import Runner
+from dvipad.config.check import load_node
+from dvipad.config.errors import ConfigError
+from dvipad.config.model import Profile
+from dvipad.config.node import NodeConfig
+from dvipad.core.inputs import Input, ProfileChanged, Started, StopRequested
+from dvipad.core.node import Node
+from dvipad.operator import Operator
+from dvipad.setup import core_settings, kernel_settings, mesh_settings, queue_settings
+from dvipad.wire.events import MeshEvent
+
+LEASE_INTERVAL_S: Final = 0.1
+REPAIR_INTERVAL_S: Final = 1.0
+EVENTS_REST_S: Final = 0.005
+"""Socket events are read this long after the last reading at the earliest, so that they batch."""
+LATE_S: Final = 0.25
+
+log = logging.getLogger("dvipad")
+
+
+def now_ms() -> int:
+    """Milliseconds of CLOCK_MONOTONIC, the clock of the eBPF programs too."""
+    return time.monotonic_ns() // 1_000_000
+
+
+class Daemon:
+    """One node. `run` ends when the node left the cluster."""
+
+    def __init__(
+        self, config: NodeConfig, profile: Profile, path: Path, features: Features
+    ) -> None:
+        self.config = config
+        self._features = features
+        self.profile = profile
+        self.node = Node(core_settings(config))
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="kernel")
+        self._commands = ThreadPoolExecutor(1, thread_name_prefix="commands")
+        self._path = path
+        self._timer: asyncio.TimerHandle | None = None
+        self._left = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- life ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Start everything, serve until the node is told to leave, and leave."""
+        loop = asyncio.get_running_loop()
+        settings = kernel_settings(self.config, polling=not self._features.tracepoint)
+        self.kernel = await loop.run_in_executor(self.thread, Kernel, settings)
+        self.mesh = MeshTransport(TransportSettings(mesh_settings(self.config)), self._mesh_events)
+        self.queue = self._queue_keeper(settings.plane.mark)
+        self.runner = Runner(self.kernel, self.thread, self.mesh, self.feed, self._left.set)
+        self.operator = Operator(self)
+        adopted = await loop.run_in_executor(self.thread, self.kernel.adopted)
+        self._renew_lease()
+        self.feed(ProfileChanged(self.profile))
+        self.feed(Started(adopted))
+        await self._read_sockets_once()
+        if self.queue is not None:
+            await self.queue.start()
+        await self.mesh.start()
+        await self.operator.start()
+        self._signals(loop)
+        self._serve(loop)
+        log.info("node %s is up, XCF address %s", self.config.node, self.config.xcf)
+        notify("READY=1")
+        await self._left.wait()
+        await self._shut_down()
+
+    def _queue_keeper(self, mark: int) -> QueueKeeper | None:
+        """Without NFQUEUE the kernel makes every choice itself."""
+        if self._features.queue is None:
+            return None
+        rules = Rules(self._features.queue, mark, self.config.queue.number)
+        return QueueKeeper(queue_settings(self.config), rules, self._commands)
+
+    def _signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.feed, StopRequested())
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._spawn(self.runner.run())
+        self._spawn(self._every(LEASE_INTERVAL_S, self._renew_lease))
+        self._spawn(self._repair())
+        if self.queue is not None:
+            self._spawn(self.queue.keep())
+            self._spawn(self.queue.repair())
+        loop.add_reader(self.kernel.sockets.fileno(), self._sockets_readable)
+
+    async def _shut_down(self) -> None:
+        notify("STOPPING=1")
+        loop = asyncio.get_running_loop()
+        await self.mesh.stop("stopped")
+        for task in self._tasks:
+            task.cancel()
+        loop.remove_reader(self.kernel.sockets.fileno())
+        if self.queue is not None:
+            await self.queue.stop()
+        hidden = self.node.target.hidden
+        end = self.kernel.close if hidden else self.kernel.destroy
+        await loop.run_in_executor(self.thread, end)
+        await self.operator.stop()
+        self.thread.shutdown()
+        self._commands.shutdown()
+        log.info("left%s", ", hidden addresses stay for their connections" if hidden else "")
+
+    # -- inputs and effects -------------------------------------------------------------------
+
+    def feed(self, event: Input) -> None:
+        """One step of the core."""
+        self.runner.submit(self.node.step(event, now_ms()))
+        self._arm()
+
+    def _mesh_events(self, events: Iterable[MeshEvent]) -> None:
+        for event in events:
+            self.feed(event)
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self.node.deadline()
+        if deadline is not None:
+            delay_s = max(0, deadline - now_ms()) / 1000
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        self.runner.submit(self.node.expire(now_ms()))
+        self._arm()
+
+    def reload(self) -> None:
+        """Follow the profile file as it is now; with a defect in it nothing changes (D11)."""
+        try:
+            config, profile = load_node(self._path)
+        except ConfigError as error:
+            log.error("profile not changed:\n%s", error)
+            return
+        if config != self.config:
+            log.warning("changes of %s other than the profile need a restart", self._path)
+        self.profile = profile
+        self.feed(ProfileChanged(profile))
+        log.info("profile read again")
+
+    # -- sockets ------------------------------------------------------------------------------
+
+    def _sockets_readable(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self.kernel.sockets.fileno())
+        self._spawn(self._read_sockets())
+
+    async def _read_sockets(self) -> None:
+        await self._read_sockets_once()
+        await asyncio.sleep(EVENTS_REST_S)
+        descriptor = self.kernel.sockets.fileno()
+        asyncio.get_running_loop().add_reader(descriptor, self._sockets_readable)
+
+    async def _read_sockets_once(self) -> None:
+        loop = asyncio.get_running_loop()
+        for event in await loop.run_in_executor(self.thread, self.kernel.read_events):
+            self.feed(event)
+
+    # -- periodic work ------------------------------------------------------------------------
+
+    def _renew_lease(self) -> None:
+        lease_ms = self.config.timers.restart_grace_ms
+        self.kernel.plane.renew_lease(time.monotonic_ns() + lease_ms * 1_000_000)
+
+    async def _every(self, interval_s: float, work: object) -> None:
+        assert callable(work)
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + interval_s
+            await asyncio.sleep(interval_s)
+            late_s = loop.time() - due
+            if late_s > LATE_S:
+                log.warning("the loop was %.0f ms late", late_s * 1000)
+            work()
+
+    async def _repair(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(REPAIR_INTERVAL_S)
+            try:
+                missing = await loop.run_in_executor(self.thread, self.kernel.repair)
+            except OSError as error:
+                log.error("repair failed: %s", error)
+                continue
+            for dvipa in missing:
+                log.warning("somebody removed %s; it is back", dvipa)
+
+    def _spawn(self, work: object) -> None:
+        assert asyncio.iscoroutine(work)
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        """A task that ends with an error is a bug: stop, the service manager restarts."""
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.critical("stopping after a defect", exc_info=task.exception())
+            with contextlib.suppress(Exception):
+                notify("STATUS=stopping after a defect")
+            # Not a clean stop: nobody is told, the next daemon adopts what this one leaves.
+            sys.stderr.flush()
+            signal.raise_signal(signal.SIGKILL)
+
+
+def main(path: Path) -> int:
+    """Run the node that `path` (YAML) describes; returns the exit status."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
+    try:
+        config, profile = load_node(path)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    features = detect()
+    for missing in features.missing:
+        log.log(logging.CRITICAL if missing.fatal else logging.WARNING, "%s", missing.text())
+    if features.fatal():
+        return 1
+    try:
+        asyncio.run(Daemon(config, profile, path, features).run())
+    except OSError as error:
+        log.critical("cannot start: %s", error)
+        return 1
+    return 0

@@ -1,0 +1,84 @@
+"""From the node file to the settings of the parts."""
+
+from __future__ import annotations
+
+import time
+
+from dvipad.adapters.bpf.layout import Tunnel
+from dvipad.adapters.bpf.settings import PlaneSettings, object_file
+from dvipad.adapters.kernel import KernelSettings
+from dvipad.adapters.queue import QueueSettings
+from dvipad.adapters.socket_events import SocketSettings
+from dvipad.config.node import NodeConfig
+from dvipad.core.context import NodeSettings, Timers
+from dvipad.wire.mesh import MeshSettings
+from dvipad.wire.messages import Hello, Member
+from dvipad.wire.redial import Endpoint
+from dvipad.wire.session import SessionSettings
+
+
+def core_settings(config: NodeConfig) -> NodeSettings:
+    """Who this node is, and the core's timers."""
+    timers = config.timers
+    return NodeSettings(
+        config.node,
+        config.xcf,
+        len(config.peers),
+        Timers(
+            dead_ms=timers.dead_ms,
+            restart_grace_ms=timers.restart_grace_ms,
+            join_ms=timers.join_ms,
+            collect_ms=timers.collect_ms,
+            moving_ms=timers.moving_ms,
+        ),
+    )
+
+
+def mesh_settings(config: NodeConfig) -> MeshSettings:
+    """The mesh; the wall clock makes the incarnation grow with each start."""
+    member = Member(config.node, config.xcf, config.mesh.port)
+    timers = config.timers
+    return MeshSettings(
+        Hello(config.cluster, member, time.time_ns()),
+        tuple(Endpoint(peer.address, peer.port) for peer in config.peers),
+        SessionSettings(heartbeat_ms=timers.heartbeat_ms, dead_ms=timers.dead_ms),
+        timers.redial_min_ms,
+        timers.redial_max_ms,
+    )
+
+
+def plane_settings(config: NodeConfig) -> PlaneSettings:
+    """The data plane."""
+    return PlaneSettings(
+        xcf=config.xcf,
+        uplinks=config.uplinks,
+        tunnel=Tunnel[config.tunnel.value.upper()],
+        pin_dir=config.paths.bpffs,
+        liveness_port=config.mesh.port,
+        stale_ms=config.queue.stale_ms,
+        budget_per_s=config.queue.budget_per_s,
+        window=config.queue.window,
+        established=config.tables.established,
+        embryonic=config.tables.embryonic,
+    )
+
+
+def kernel_settings(config: NodeConfig, polling: bool) -> KernelSettings:
+    """Everything that works in the kernel; `polling`: sockets are listed at intervals."""
+    sockets = SocketSettings(
+        config.paths.bpffs / "sockets",
+        object_file("sockets.bpf.o"),
+        config.tables.established,
+    )
+    return KernelSettings(plane_settings(config), sockets, polling)
+
+
+def queue_settings(config: NodeConfig) -> QueueSettings:
+    """The queue worker."""
+    return QueueSettings(
+        pin_dir=config.paths.bpffs,
+        run_dir=config.paths.run,
+        number=config.queue.number,
+        stale_ms=config.queue.stale_ms,
+        hung_ms=config.queue.hung_ms,
+    )
