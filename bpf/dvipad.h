@@ -54,6 +54,7 @@ enum role {
 };
 
 #define DVIPA_COLLECTING 1 /* the CRT is being rebuilt: what it does not know must wait */
+#define DVIPA_QUIET 2      /* an owner to be: distributes what is relayed, answers no ARP or NDP */
 
 struct dvipa {
 	__u32 role;      /* enum role */

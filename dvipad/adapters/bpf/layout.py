@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import sys
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final
@@ -34,6 +35,26 @@ CONNECTION: Final = struct.Struct("!16s16sHH")
 
 ROUTE: Final = struct.Struct("=IB3xQ")
 """One CRT value: target index, closing, created_ns."""
+
+
+MAPS: Final = (
+    "dvipas",
+    "services",
+    "targets",
+    "members",
+    "established",
+    "embryonic",
+    "settings",
+    "shared",
+    "uplinks",
+    "cursors",
+    "sent",
+    "totals",
+    "worker_totals",
+    "budget",
+    "counters",
+)
+"""The maps of the data plane, each pinned by its name."""
 
 
 class Role(IntEnum):
@@ -242,6 +263,16 @@ def split_keys(keys: bytes) -> Iterator[bytes]:
     if len(keys) % CONNECTION.size:
         raise ValueError(f"{len(keys)} bytes are no batch of {CONNECTION.size}-byte CRT keys")
     return (keys[at : at + CONNECTION.size] for at in range(0, len(keys), CONNECTION.size))
+
+
+def index_key(index: int) -> bytes:
+    """The key of an array, or of `uplinks`."""
+    return index.to_bytes(4, sys.byteorder)
+
+
+def key_index(key: bytes) -> int:
+    """The index that :func:`index_key` made `key` of."""
+    return int.from_bytes(key, sys.byteorder)
 
 
 def service_key(dvipa: Address, port: int) -> bytes:

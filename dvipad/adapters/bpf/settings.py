@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dvipad.adapters.bpf.layout import Settings, Tunnel
+from dvipad.adapters.bpf.layout import LAYOUT_VERSION, Settings, Tunnel
 from dvipad.address import Address, pack
 
 DEFAULT_MARK: Final = 0x64760001

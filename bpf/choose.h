@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* New connections: the queue worker decides, or this program from the same ring. */
+#ifndef DVIPAD_CHOOSE_H
+#define DVIPAD_CHOOSE_H
+
+#include "maps.h"
+#include "packet.h"
+
+#define LOOPBACK 0x7f000001
+
+static __always_inline bool within_budget(const struct settings *own, __u64 now)
+{
+	__u32 zero = 0;
+	struct bucket *bucket = bpf_map_lookup_elem(&budget, &zero);
+	__u64 saved;
+
+	if (!bucket)
+		return false;
+	saved = bucket->saved_ns + (now - bucket->last_ns);
+	if (saved > own->budget_burst_ns)
+		saved = own->budget_burst_ns;
+	bucket->last_ns = now;
+	if (saved < own->budget_cost_ns) {
+		bucket->saved_ns = saved;
+		return false;
+	}
+	bucket->saved_ns = saved - own->budget_cost_ns;
+	return true;
+}
+
+/* The worker holds a UDP socket: the kernel closes it in the instant the process dies. */
+static __always_inline bool worker_alive(struct __sk_buff *skb, const struct settings *own)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *socket;
+
+	tuple.ipv4.saddr = bpf_htonl(LOOPBACK);
+	tuple.ipv4.daddr = bpf_htonl(LOOPBACK);
+	tuple.ipv4.dport = own->liveness_port;
+	socket = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	if (!socket)
+		return false;
+	bpf_sk_release(socket);
+	return true;
+}
+
+/* May the worker decide this SYN? Cheap questions first: a flood asks them, too. */
+static __always_inline bool ask_worker(struct __sk_buff *skb, const struct settings *own)
+{
+	__u64 now = bpf_ktime_get_ns();
+	__u32 zero = 0;
+	struct shared *state = bpf_map_lookup_elem(&shared, &zero);
+	__u64 *handed = bpf_map_lookup_elem(&sent, &zero);
+
+	if (!state || !handed)
+		return false;
+	if ((__s64)(now - state->beat_ns) > (__s64)own->stale_ns) {
+		count(COUNT_WORKER_STALE);
+		return false;
+	}
+	if ((__s64)(*handed - state->done) >= (__s64)own->window) {
+		count(COUNT_WORKER_WINDOW);
+		return false;
+	}
+	if (!within_budget(own, now)) {
+		count(COUNT_WORKER_BUDGET);
+		return false;
+	}
+	if (!worker_alive(skb, own)) {
+		count(COUNT_WORKER_DEAD);
+		return false;
+	}
+	__sync_fetch_and_add(handed, 1);
+	return true;
+}
+
+static __always_inline struct service *find_service(const struct segment *segment)
+{
+	struct service_key key = {};
+	struct service *service;
+
+	__builtin_memcpy(&key.dvipa, segment->key.dvipa, sizeof(key.dvipa));
+	key.port = segment->key.dvipa_port;
+	service = bpf_map_lookup_elem(&services, &key);
+	return service && service->ring_len ? service : NULL;
+}
+
+/* Takes the next target of the ring, and enters the connection. */
+static __always_inline __u32 choose(const struct service *service, const struct segment *segment)
+{
+	__u32 slot = service->slot, position, cell;
+	__u64 *cursor = bpf_map_lookup_elem(&cursors, &slot);
+	struct route route = {};
+	__u64 *total;
+
+	if (!cursor)
+		return THIS_NODE;
+	position = __sync_fetch_and_add(cursor, 1) % service->ring_len;
+	route.target = service->ring[position & (RING_MAX - 1)];
+	route.created_ns = bpf_ktime_get_ns();
+	bpf_map_update_elem(&embryonic, &segment->key, &route, BPF_ANY);
+	cell = slot * TARGETS_MAX + route.target;
+	total = bpf_map_lookup_elem(&totals, &cell);
+	if (total)
+		__sync_fetch_and_add(total, 1);
+	count(COUNT_CHOSEN);
+	return route.target;
+}
+
+/* Does a socket of this node wait for a SYN-ACK? (A listener does not.) */
+static __always_inline bool expects(struct __sk_buff *skb, const struct ip *ip,
+				    const struct segment *segment)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *socket;
+	__u32 size;
+	bool found;
+
+	if (ip->version == 4) {
+		tuple.ipv4.saddr = ip->source.word[3];
+		tuple.ipv4.daddr = ip->destination.word[3];
+		tuple.ipv4.sport = segment->key.client_port;
+		tuple.ipv4.dport = segment->key.dvipa_port;
+		size = sizeof(tuple.ipv4);
+	} else {
+		__builtin_memcpy(tuple.ipv6.saddr, &ip->source, sizeof(ip->source));
+		__builtin_memcpy(tuple.ipv6.daddr, &ip->destination, sizeof(ip->destination));
+		tuple.ipv6.sport = segment->key.client_port;
+		tuple.ipv6.dport = segment->key.dvipa_port;
+		size = sizeof(tuple.ipv6);
+	}
+	socket = bpf_skc_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!socket)
+		return false;
+	found = socket->state != BPF_TCP_LISTEN;
+	bpf_sk_release(socket);
+	return found;
+}
+
+#endif

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The data plane of one node, on TC ingress and TC egress of each uplink: distributes TCP
+ * connections to DVIPAs, relays those that it gave up, accepts those that are sent to it as a
+ * target. Pinned maps are the whole state: programs are replaced, and the daemon comes and goes,
+ * while packets flow.
+ */
+#include "choose.h"
+#include "crt.h"
+#include "dvipad.h"
+#include "maps.h"
+#include "mss.h"
+#include "neighbour.h"
+#include "packet.h"
+#include "tunnel.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+/* What becomes of a TCP packet, when it is not a target index (THIS_NODE: to the local stack). */
+#define VERDICT_DROP (-1)
+#define VERDICT_LEAVE (-2) /* as it came, tunnel and all */
+
+static __always_inline int drop(enum counter reason)
+{
+	count(reason);
+	return VERDICT_DROP;
+}
+
+static __always_inline int local(enum counter reason)
+{
+	count(reason);
+	return THIS_NODE;
+}
+
+/* We own the DVIPA, and the CRT does not know the connection. */
+static __always_inline int owner_miss(struct __sk_buff *skb, const struct ip *ip,
+				      const struct segment *segment, const struct dvipa *dvipa,
+				      const struct settings *own)
+{
+	bool collecting = dvipa->flags & DVIPA_COLLECTING;
+	struct service *service;
+
+	if (!segment->syn) {
+		/* Unanswered, never reset: the other end sends it again. */
+		if (collecting)
+			return drop(COUNT_COLLECTING);
+		if (segment->syn_ack && !expects(skb, ip, segment))
+			return drop(COUNT_SYNACK_EARLY);
+		return local(COUNT_NO_ENTRY);
+	}
+	service = find_service(segment);
+	if (!service)
+		return collecting ? drop(COUNT_COLLECTING) : local(COUNT_NO_SERVICE);
+	if (!(service->flags & SERVICE_OFFLOAD) && ask_worker(skb, own)) {
+		skb->mark = own->mark;
+		return local(COUNT_QUEUED);
+	}
+	return choose(service, segment);
+}
+
+/* A TCP packet for a DVIPA. `relayed`: a member tunnelled it to us. */
+static __always_inline int decide(struct __sk_buff *skb, const struct ip *ip, bool relayed,
+				  const struct dvipa *dvipa, const struct settings *own)
+{
+	struct segment segment = {};
+	int target;
+
+	if (!read_tcp(skb, ip, &segment)) {
+		count(COUNT_MALFORMED);
+		return VERDICT_LEAVE;
+	}
+	if (dvipa->role == ROLE_HIDDEN) /* a stale neighbour cache must not get a RST from us */
+		return relayed ? local(COUNT_HIDDEN_ACCEPTED) : drop(COUNT_HIDDEN_STRAY);
+	target = crt_lookup(&segment);
+	if (target != MISS) {
+		if (target == THIS_NODE)
+			skb->mark = 0;
+		return target;
+	}
+	if (dvipa->role == ROLE_OWNER)
+		return owner_miss(skb, ip, &segment, dvipa, own);
+	if (relayed || dvipa->successor == THIS_NODE)
+		return drop(COUNT_MOVING_LOST);
+	count(COUNT_MOVING_SUCCESSOR);
+	return dvipa->successor;
+}
+
+static __always_inline int distribute(struct __sk_buff *skb, const struct ip *ip,
+				      const struct outer *outer, const struct dvipa *dvipa,
+				      const struct settings *own)
+{
+	int verdict = THIS_NODE;
+
+	/* Only the first fragment has ports, and the local stack would put them together and
+	 * answer with a RST. TCP does not fragment since path MTU discovery. What protocol an
+	 * IPv6 fragment is of would take a further look; DVIPAs serve nothing but TCP. */
+	if (ip->fragment && (ip->protocol == IPPROTO_TCP || ip->version == 6))
+		verdict = drop(COUNT_FRAGMENT);
+	else if (hides_ports(ip))
+		verdict = drop(COUNT_EXTENSION_HEADER);
+	else if (ip->protocol == IPPROTO_TCP)
+		verdict = decide(skb, ip, outer->inner, dvipa, own);
+
+	if (verdict == VERDICT_DROP)
+		return DROP;
+	if (verdict == VERDICT_LEAVE)
+		return PASS;
+	return verdict == THIS_NODE ? deliver(skb, outer) : forward(skb, verdict, ip, outer, own);
+}
+
+/* A packet for this node's XCF address with a tunnel's protocol number. On success `ip` is the
+ * inner header; otherwise the verdict. */
+static __always_inline int open_tunnel(struct __sk_buff *skb, struct outer *outer, struct ip *ip)
+{
+	outer->ip = *ip;
+	if (!read_outer(skb, outer) || !read_ip(skb, outer->inner, outer->version, ip)) {
+		count(COUNT_TUNNEL_MALFORMED);
+		return PASS;
+	}
+	if (!bpf_map_lookup_elem(&dvipas, &ip->destination))
+		return PASS; /* a tunnel of somebody else's */
+	if (!bpf_map_lookup_elem(&members, &outer->ip.source)) {
+		count(COUNT_TUNNEL_STRANGER);
+		return DROP;
+	}
+	return TC_ACT_OK;
+}
+
+static __always_inline int ip_ingress(struct __sk_buff *skb, __u32 version)
+{
+	struct settings *own = get_settings();
+	struct outer outer = {};
+	struct dvipa *dvipa;
+	struct ip ip = {};
+	int verdict;
+
+	if (!own)
+		return PASS;
+	if (!read_ip(skb, ETH_HLEN, version, &ip)) {
+		count(COUNT_MALFORMED);
+		return PASS;
+	}
+	if (version == 6 && ip.protocol == IPPROTO_ICMPV6)
+		return icmp6_ingress(skb, &ip);
+	if (is_tunnel(ip.protocol) && same_address(&ip.destination, &own->xcf)) {
+		verdict = open_tunnel(skb, &outer, &ip);
+		if (verdict != TC_ACT_OK)
+			return verdict;
+	}
+	/* Before the CRT, although that costs a look-up on its hits: it may hold connections of a
+	 * DVIPA that is still hidden (a takeback being prepared), and the traffic of everybody
+	 * else on this host then pays only for this, the smaller key. */
+	dvipa = bpf_map_lookup_elem(&dvipas, &ip.destination);
+	return dvipa ? distribute(skb, &ip, &outer, dvipa, own) : PASS;
+}
+
+SEC("tc")
+int dvipad_ingress(struct __sk_buff *skb)
+{
+	__u32 version;
+
+	/* A VLAN's packets belong to its own device; what a switch floods, to another host. */
+	if (skb->vlan_present || skb->pkt_type == PACKET_OTHERHOST)
+		return PASS;
+	if (skb->protocol == bpf_htons(ETH_P_ARP))
+		return arp_ingress(skb);
+	version = ip_version(skb->protocol);
+	return version ? ip_ingress(skb, version) : PASS;
+}
+
+SEC("tc")
+int dvipad_egress(struct __sk_buff *skb)
+{
+	struct ip ip = {};
+	__u32 version;
+
+	if (skb->vlan_present)
+		return PASS;
+	if (skb->protocol == bpf_htons(ETH_P_ARP))
+		return arp_egress(skb);
+	version = ip_version(skb->protocol);
+	if (!version || !read_ip(skb, ETH_HLEN, version, &ip) || ip.protocol != IPPROTO_TCP ||
+	    ip.fragment)
+		return PASS;
+	return tcp_egress(skb, &ip);
+}

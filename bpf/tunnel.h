@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Tunnels without tunnel devices: IPIP (RFC 2003, 2473, 4213) and GRE (RFC 2784), all four
+ * combinations of inner and outer IP version.
+ */
+#ifndef DVIPAD_TUNNEL_H
+#define DVIPAD_TUNNEL_H
+
+#include "maps.h"
+#include "packet.h"
+
+/* Linux 6.3; older headers lack them, older kernels answer EINVAL. */
+#define DECAP_L3_IPV4 (1ULL << 7)
+#define DECAP_L3_IPV6 (1ULL << 8)
+
+#define OUTER_HOP_LIMIT 64
+#define ECN_MASK 3
+#define ECN_CE 3
+
+struct gre {
+	__be16 flags;
+	__be16 protocol;
+};
+
+/* A tunnel packet's outer header; `inner` is 0 when the packet is not tunnelled. */
+struct outer {
+	struct ip ip;
+	__u32 inner;   /* offset of the inner IP header */
+	__u32 version; /* of the inner one */
+};
+
+static __always_inline bool is_tunnel(__u8 protocol)
+{
+	return protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6 || protocol == IPPROTO_GRE;
+}
+
+/* Finds the inner header; false: broken, a fragment, or GRE with options, which we never send. */
+static __always_inline bool read_outer(struct __sk_buff *skb, struct outer *outer)
+{
+	struct gre *gre;
+
+	if (outer->ip.fragment)
+		return false;
+	outer->inner = outer->ip.payload;
+	if (outer->ip.protocol != IPPROTO_GRE) {
+		outer->version = outer->ip.protocol == IPPROTO_IPIP ? 4 : 6;
+		return true;
+	}
+	gre = bytes_at(skb, outer->ip.payload, sizeof(*gre));
+	if (!gre || gre->flags)
+		return false;
+	outer->inner += sizeof(*gre);
+	outer->version = ip_version(gre->protocol);
+	return outer->version != 0;
+}
+
+static __always_inline bool set_ethertype(struct __sk_buff *skb, __u32 version)
+{
+	struct ethhdr *ethernet = bytes_at(skb, 0, sizeof(*ethernet));
+
+	if (!ethernet)
+		return false;
+	ethernet->h_proto = version == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+	return true;
+}
+
+static __always_inline long remove_outer(struct __sk_buff *skb, const struct outer *outer)
+{
+	__s32 size = outer->inner - ETH_HLEN;
+	bool inner4 = outer->version == 4;
+
+	if (outer->ip.version == outer->version)
+		return bpf_skb_adjust_room(skb, -size, BPF_ADJ_ROOM_MAC, 0);
+	if (!bpf_skb_adjust_room(skb, -size, BPF_ADJ_ROOM_MAC,
+				 inner4 ? DECAP_L3_IPV4 : DECAP_L3_IPV6))
+		return 0;
+	/* Before 6.3: let the kernel exchange the headers (20 bytes more, or less), then cut. */
+	if (bpf_skb_change_proto(skb, inner4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6), 0))
+		return -1;
+	return bpf_skb_adjust_room(skb, inner4 ? 20 - size : -20 - size, BPF_ADJ_ROOM_MAC, 0);
+}
+
+/* Hands the packet to the local stack, without its tunnel if it came through one. */
+static __always_inline int deliver(struct __sk_buff *skb, const struct outer *outer)
+{
+	if (!outer->inner)
+		return PASS;
+	if (remove_outer(skb, outer) ||
+	    (outer->ip.version != outer->version && !set_ethertype(skb, outer->version))) {
+		count(COUNT_DECAPSULATION_FAILED);
+		return DROP;
+	}
+	if ((outer->ip.tos & ECN_MASK) == ECN_CE)
+		bpf_skb_ecn_set_ce(skb); /* congestion in the tunnel is congestion (RFC 6040) */
+	count(COUNT_DECAPSULATED);
+	return PASS;
+}
+
+static __always_inline __sum16 ipv4_checksum(const struct iphdr *header)
+{
+	const __u16 *words = (const void *)header;
+	__u32 sum = 0;
+
+#pragma clang loop unroll(full)
+	for (int i = 0; i < 10; i++)
+		sum += words[i];
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
+/* Total lengths above 64 KiB wrap: only GSO has them, which writes them anew for each segment. */
+static __always_inline void write_outer4(struct iphdr *header, const struct ip *inner,
+					 const struct address *source,
+					 const struct address *destination, bool gre)
+{
+	header->version = 4;
+	header->ihl = 5;
+	header->tos = inner->tos;
+	header->tot_len = bpf_htons(inner->length + sizeof(*header) +
+				    (gre ? sizeof(struct gre) : 0));
+	header->id = 0;
+	header->frag_off = bpf_htons(0x4000); /* don't fragment */
+	header->ttl = OUTER_HOP_LIMIT;
+	header->protocol = gre ? IPPROTO_GRE : inner->version == 4 ? IPPROTO_IPIP : IPPROTO_IPV6;
+	header->check = 0;
+	header->saddr = source->word[3];
+	header->daddr = destination->word[3];
+	header->check = ipv4_checksum(header);
+}
+
+static __always_inline void write_outer6(struct ipv6hdr *header, const struct ip *inner,
+					 const struct address *source,
+					 const struct address *destination, bool gre)
+{
+	*(__be32 *)header = bpf_htonl(6U << 28 | (__u32)inner->tos << 20);
+	header->payload_len = bpf_htons(inner->length + (gre ? sizeof(struct gre) : 0));
+	header->nexthdr = gre ? IPPROTO_GRE : inner->version == 4 ? IPPROTO_IPIP : IPPROTO_IPV6;
+	header->hop_limit = OUTER_HOP_LIMIT;
+	__builtin_memcpy(&header->saddr, source, sizeof(*source));
+	__builtin_memcpy(&header->daddr, destination, sizeof(*destination));
+}
+
+static __always_inline void write_gre(struct gre *gre, const struct ip *inner)
+{
+	gre->flags = 0;
+	gre->protocol = inner->version == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+}
+
+/* Room for the outer header, as encapsulation that GSO knows, so that large frames stay whole. */
+static __always_inline long make_room(struct __sk_buff *skb, bool outer4, bool gre)
+{
+	__u64 flags = outer4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
+	__s32 size = outer4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+
+	if (gre) {
+		flags |= BPF_F_ADJ_ROOM_ENCAP_L4_GRE;
+		size += sizeof(struct gre);
+	}
+	return bpf_skb_adjust_room(skb, size, BPF_ADJ_ROOM_MAC, flags);
+}
+
+static __always_inline bool add_outer(struct __sk_buff *skb, const struct ip *inner,
+				      const struct settings *own, const struct target *target)
+{
+	bool outer4 = target->family == 4, gre = own->tunnel == TUNNEL_GRE;
+	void *start;
+
+	if (make_room(skb, outer4, gre))
+		return false;
+	/* Room for either header in one look: there is a TCP header behind it. */
+	start = bytes_at(skb, ETH_HLEN, sizeof(struct ipv6hdr) + sizeof(struct gre));
+	if (!start)
+		return false;
+	if (outer4) {
+		write_outer4(start, inner, &own->xcf, &target->xcf, gre);
+		if (gre)
+			write_gre(start + sizeof(struct iphdr), inner);
+	} else {
+		write_outer6(start, inner, &own->xcf, &target->xcf, gre);
+		if (gre)
+			write_gre(start + sizeof(struct ipv6hdr), inner);
+	}
+	return target->family == inner->version || set_ethertype(skb, target->family);
+}
+
+/* Points a tunnel packet at another target. Not a new tunnel: frames that GRO or a veth peer
+ * handed us as encapsulated cannot be encapsulated again. The hop limit ends loops. */
+static __always_inline bool readdress(struct __sk_buff *skb, const struct outer *outer,
+				      const struct settings *own, const struct target *target)
+{
+	void *start = bytes_at(skb, ETH_HLEN, sizeof(struct ipv6hdr));
+	struct ipv6hdr *header6 = start;
+	struct iphdr *header4 = start;
+
+	if (!start || outer->ip.offset != ETH_HLEN)
+		return false;
+	if (outer->ip.version == 6) {
+		if (header6->hop_limit <= 1)
+			return false;
+		header6->hop_limit--;
+		__builtin_memcpy(&header6->saddr, &own->xcf, sizeof(own->xcf));
+		__builtin_memcpy(&header6->daddr, &target->xcf, sizeof(target->xcf));
+		return true;
+	}
+	if (header4->ttl <= 1 || header4->ihl != 5)
+		return false;
+	header4->ttl--;
+	header4->saddr = own->xcf.word[3];
+	header4->daddr = target->xcf.word[3];
+	header4->check = 0;
+	header4->check = ipv4_checksum(header4);
+	return true;
+}
+
+static __always_inline bool fits(struct __sk_buff *skb, const struct ip *inner,
+				 const struct settings *own, const struct target *target)
+{
+	__u32 size = target->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+
+	if (own->tunnel == TUNNEL_GRE)
+		size += sizeof(struct gre);
+	return skb->gso_size || !target->mtu || inner->length + size <= target->mtu;
+}
+
+/* Sends the packet to the target with this index, through a tunnel. */
+static __always_inline int forward(struct __sk_buff *skb, __u32 index, const struct ip *inner,
+				   const struct outer *outer, const struct settings *own)
+{
+	struct target *target = bpf_map_lookup_elem(&targets, &index);
+
+	if (!target || target->family != own->xcf_family) {
+		count(COUNT_NO_TARGET);
+		return DROP;
+	}
+	if (outer->inner) {
+		if (!readdress(skb, outer, own, target)) {
+			count(COUNT_TUNNEL_LOOP);
+			return DROP;
+		}
+		count(COUNT_RELAYED);
+	} else if (!fits(skb, inner, own, target)) {
+		count(COUNT_TOO_BIG);
+		return DROP;
+	} else if (!add_outer(skb, inner, own, target)) {
+		count(COUNT_ENCAPSULATION_FAILED);
+		return DROP;
+	} else {
+		count(COUNT_ENCAPSULATED);
+	}
+	skb->mark = 0; /* it would select routes for the outer packet */
+	/* The kernel finds next hop and neighbour by the outer header; unlike bpf_fib_lookup this
+	 * does not ask for ip_forward to be on. */
+	return bpf_redirect_neigh(target->ifindex ?: skb->ifindex, NULL, 0, 0);
+}
+
+#endif

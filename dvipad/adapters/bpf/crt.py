@@ -1,0 +1,165 @@
+"""The connection routing table in its two maps: the only place where it is kept."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from dvipad.adapters.bpf.layout import CONNECTION, ROUTE, split_keys
+from dvipad.adapters.bpf.libbpf import BpfError
+from dvipad.adapters.bpf.maps import BATCH_MAX, Map
+from dvipad.adapters.bpf.tables import TargetTable
+from dvipad.address import Address, pack, unpack
+
+
+@dataclass(frozen=True, slots=True)
+class CrtRow:
+    """One connection. `established`: the client has acknowledged. `target` None: it is gone.
+
+    `closing`: one side has sent a FIN or RST. `created_ns`: of CLOCK_MONOTONIC.
+    """
+
+    client: Address
+    client_port: int
+    dvipa: Address
+    dvipa_port: int
+    target: Address | None
+    established: bool
+    closing: bool
+    created_ns: int
+
+
+def _entries(table: Map) -> Iterator[tuple[bytes, int, int, int]]:
+    """Key, target index, closing, created_ns of every entry."""
+    for keys, values in table.batches():
+        yield from (
+            (key, *route)
+            for key, route in zip(split_keys(keys), ROUTE.iter_unpack(values), strict=True)
+        )
+
+
+class CrtTable:
+    """`established` and `embryonic`."""
+
+    def __init__(self, established: Map, embryonic: Map, targets: TargetTable) -> None:
+        self._established = established
+        self._embryonic = embryonic
+        self._targets = targets
+
+    def insert(self, index: int, established: bytes, embryonic: bytes) -> int:
+        """Enters packed keys for a target; returns for how many there was no room."""
+        lost = 0
+        value = ROUTE.pack(index, 0, time.monotonic_ns())
+        for table, keys in ((self._established, established), (self._embryonic, embryonic)):
+            size = BATCH_MAX * CONNECTION.size
+            for at in range(0, len(keys), size):
+                lost += _insert(table, keys[at : at + size], value)
+        return lost
+
+    def delete(self, keys: bytes) -> None:
+        """Removes connections. Embryonic entries first, or a late packet would revive them."""
+        self._embryonic.delete_batch(keys)
+        self._established.delete_batch(keys)
+
+    def _delete_where(self, ended: Callable[[bytes, int, int], bool]) -> int:
+        count = 0
+        for table in (self._embryonic, self._established):
+            keys = [
+                key
+                for key, index, _closing, created_ns in _entries(table)
+                if ended(key, index, created_ns)
+            ]
+            count += table.delete_batch(b"".join(keys))
+        return count
+
+    def purge_target(self, index: int) -> int:
+        """Removes every connection of a target; returns how many entries that were."""
+        return self._delete_where(lambda _key, target, _created: target == index)
+
+    def purge_dvipa(self, dvipa: Address) -> int:
+        """Removes every connection of a DVIPA; returns how many entries that were."""
+        packed = pack(dvipa)
+        return self._delete_where(lambda key, _target, _created: key[16:32] == packed)
+
+    def retain(self, dvipa: Address, index: int, keys: bytes, before_ns: int) -> int:
+        """Removes connections of (DVIPA, target) made before `before_ns` that `keys` lacks."""
+        packed, keep = pack(dvipa), frozenset(split_keys(keys))
+        return self._delete_where(
+            lambda key, target, created_ns: (
+                target == index
+                and created_ns < before_ns
+                and key[16:32] == packed
+                and key not in keep
+            )
+        )
+
+    def connections(self, dvipa: Address) -> dict[Address, tuple[bytes, bytes]]:
+        """Packed keys of a DVIPA's connections: target → (established, embryonic).
+
+        An entry that was promoted counts as established only.
+        """
+        packed = pack(dvipa)
+        promoted: set[bytes] = set()
+        found: defaultdict[int, tuple[list[bytes], list[bytes]]] = defaultdict(lambda: ([], []))
+        for key, index, _closing, _created in _entries(self._established):
+            if key[16:32] == packed:
+                found[index][0].append(key)
+                promoted.add(key)
+        for key, index, closing, _created in _entries(self._embryonic):
+            if key[16:32] == packed and not closing and key not in promoted:
+                found[index][1].append(key)
+        result: dict[Address, tuple[bytes, bytes]] = {}
+        for index, (established, embryonic) in found.items():
+            address = self._targets.address(index)
+            if address is not None:
+                result[address] = (b"".join(established), b"".join(embryonic))
+        return result
+
+    def rows(self, dvipa: Address | None) -> list[CrtRow]:
+        """Every connection, or those of one DVIPA, in the order of the maps."""
+        packed = None if dvipa is None else pack(dvipa)
+        promoted: set[bytes] = set()
+        rows: list[CrtRow] = []
+        for table, established in ((self._established, True), (self._embryonic, False)):
+            for key, index, closing, created_ns in _entries(table):
+                if (packed is not None and key[16:32] != packed) or key in promoted:
+                    continue
+                if established:
+                    promoted.add(key)
+                client, address, client_port, port = CONNECTION.unpack(key)
+                rows.append(
+                    CrtRow(
+                        unpack(client),
+                        client_port,
+                        unpack(address),
+                        port,
+                        self._targets.address(index),
+                        established,
+                        closing != 0,
+                        created_ns,
+                    )
+                )
+        return rows
+
+
+def _insert(table: Map, keys: bytes, value: bytes) -> int:
+    count = len(keys) // CONNECTION.size
+    try:
+        table.update_batch(keys, value * count)
+    except BpfError as error:
+        if error.errno != errno.E2BIG:
+            raise
+    else:
+        return 0
+    lost = 0
+    for key in split_keys(keys):  # full: what is there already can still be renewed
+        try:
+            table.update(key, value)
+        except BpfError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            lost += 1
+    return lost

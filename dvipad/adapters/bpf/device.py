@@ -1,0 +1,157 @@
+"""What the data plane asks the kernel about devices, routes and filters: ioctl and rtnetlink.
+
+Raw sockets instead of pyroute2: a handful of one-shot questions, asked from synchronous code that
+also runs inside an event loop, where pyroute2's synchronous interface refuses to work.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Final
+
+from dvipad.adapters.bpf.libbpf import BpfError
+from dvipad.adapters.bpf.tc import AttachPoint
+from dvipad.address import Address
+
+_SIOCGIFADDR: Final = 0x8915
+_SIOCGIFMTU: Final = 0x8921
+_SIOCGIFHWADDR: Final = 0x8927
+_ARPHRD_ETHER: Final = 1
+
+_NLMSG_ERROR: Final = 2
+_NLMSG_DONE: Final = 3
+_REQUEST: Final = 1
+_DUMP: Final = 0x300
+_GETROUTE: Final = 26
+_NEWTFILTER: Final = 44
+_GETTFILTER: Final = 46
+_RTA_DST: Final = 1
+_RTA_OIF: Final = 4
+_RTA_METRICS: Final = 8
+_RTAX_MTU: Final = 2
+_PARENTS: Final = {AttachPoint.INGRESS: 0xFFFF_FFF2, AttachPoint.EGRESS: 0xFFFF_FFF3}
+
+_HEADER: Final = struct.Struct("=IHHII")
+_RTMSG: Final = struct.Struct("=8BI")
+_TCMSG: Final = struct.Struct("=BxHiIII")
+_ATTRIBUTE: Final = struct.Struct("=HH")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """An Ethernet device. `address`: its first IPv4 address, None without one."""
+
+    name: str
+    ifindex: int
+    mtu: int
+    address: IPv4Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTo:
+    """How packets reach an address now. `mtu`: of the route, or else of its device."""
+
+    ifindex: int
+    mtu: int
+
+
+def _ioctl(handle: socket.socket, request: int, name: str) -> bytes:
+    return fcntl.ioctl(handle, request, struct.pack("16s24x", name.encode()))[16:]
+
+
+def device(name: str) -> Device:
+    """The device called `name`; raises :class:`BpfError` when it cannot be an uplink."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        try:
+            ifindex = socket.if_nametoindex(name)
+            (kind,) = struct.unpack_from("=H", _ioctl(handle, _SIOCGIFHWADDR, name))
+            (mtu,) = struct.unpack_from("=i", _ioctl(handle, _SIOCGIFMTU, name))
+        except OSError as error:
+            raise BpfError(error.errno, f"uplink {name}: {os.strerror(error.errno or 0)}") from None
+        if kind != _ARPHRD_ETHER:
+            raise BpfError(f"uplink {name} is not an Ethernet device (type {kind})")
+        try:
+            address = IPv4Address(_ioctl(handle, _SIOCGIFADDR, name)[4:8])
+        except OSError:
+            address = None
+    return Device(name, ifindex, mtu, address)
+
+
+def _messages(request: bytes) -> Iterator[tuple[int, bytes]]:
+    """Sends one request and yields the answers: message type and payload."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
+        netlink.send(request)
+        dump = struct.unpack_from("=H", request, 6)[0] & _DUMP == _DUMP
+        while True:
+            data = netlink.recv(1 << 17)
+            while len(data) >= _HEADER.size:
+                length, kind, _flags, _sequence, _pid = _HEADER.unpack_from(data)
+                payload, data = data[_HEADER.size : length], data[(length + 3) & ~3 :]
+                if kind == _NLMSG_DONE:
+                    return
+                if kind == _NLMSG_ERROR:
+                    (number,) = struct.unpack_from("=i", payload)
+                    raise OSError(-number, os.strerror(-number))
+                yield kind, payload
+            if not dump:
+                return
+
+
+def _request(kind: int, flags: int, payload: bytes) -> bytes:
+    header = _HEADER.pack(_HEADER.size + len(payload), kind, _REQUEST | flags, 1, 0)
+    return header + payload
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    while len(data) >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(data)
+        if length < _ATTRIBUTE.size:
+            break
+        found[kind] = data[_ATTRIBUTE.size : length]
+        data = data[(length + 3) & ~3 :]
+    return found
+
+
+def route_to(address: Address) -> RouteTo | None:
+    """The kernel's route to `address`; None when there is none (yet)."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    packed = address.packed
+    attribute = _ATTRIBUTE.pack(_ATTRIBUTE.size + len(packed), _RTA_DST) + packed
+    header = _RTMSG.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0)
+    try:
+        for _kind, payload in _messages(_request(_GETROUTE, 0, header + attribute)):
+            attributes = _attributes(payload[_RTMSG.size :])
+            ifindex = int.from_bytes(attributes.get(_RTA_OIF, b""), sys.byteorder)
+            if not ifindex:
+                continue
+            metrics = _attributes(attributes.get(_RTA_METRICS, b""))
+            mtu = int.from_bytes(metrics.get(_RTAX_MTU, b""), sys.byteorder)
+            return RouteTo(ifindex, mtu or _mtu_of(ifindex))
+    except OSError:
+        return None  # no route, no such device any more: both may change
+    return None
+
+
+def _mtu_of(ifindex: int) -> int:
+    name = socket.if_indextoname(ifindex)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        (mtu,) = struct.unpack_from("=i", _ioctl(handle, _SIOCGIFMTU, name))
+    return int(mtu)
+
+
+def has_filters(ifindex: int) -> bool:
+    """Whether anything hangs on the device's clsact qdisc."""
+    for parent in _PARENTS.values():
+        request = _TCMSG.pack(0, 0, ifindex, 0, parent, 0)
+        for kind, _payload in _messages(_request(_GETTFILTER, _DUMP, request)):
+            if kind == _NEWTFILTER:
+                return True
+    return False

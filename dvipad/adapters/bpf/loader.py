@@ -1,0 +1,149 @@
+"""Brings the compiled programs and their pinned maps together, and onto the uplinks."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+from pathlib import Path
+from typing import Final
+
+from dvipad.adapters.bpf import bpffs, device, tc
+from dvipad.adapters.bpf.layout import LAYOUT_VERSION, MAPS, Settings, Uplink, index_key, key_index
+from dvipad.adapters.bpf.libbpf import BpfError, BpfObject, MapDefinition
+from dvipad.adapters.bpf.maps import Map
+from dvipad.adapters.bpf.settings import PlaneSettings
+
+NEEDS: Final = (
+    "Linux 6.1 or later with CONFIG_BPF_SYSCALL, CONFIG_DEBUG_INFO_BTF, CONFIG_NET_CLS_ACT, "
+    "CONFIG_NET_CLS_BPF and CONFIG_NET_SCH_INGRESS (bpf_skb_adjust_room, bpf_redirect_neigh, "
+    "memory-mapped arrays), and the privilege to load programs (CAP_BPF, CAP_NET_ADMIN)"
+)
+ZERO: Final = index_key(0)
+"""Key of the one value of `settings` and `shared`."""
+
+_SHAPE: Final = ("type", "key size", "value size", "size", "flags")
+
+
+def load(settings: PlaneSettings) -> tuple[BpfObject, dict[str, Map]]:
+    """Loads the programs on the maps pinned in `pin_dir`, made there if they are not.
+
+    Pinned maps of another shape or layout raise :class:`BpfError` and stay as they are.
+    """
+    bpffs.prepare(settings.pin_dir)
+    loaded = BpfObject(settings.program())
+    try:
+        sizes = {"established": settings.established, "embryonic": settings.embryonic}
+        definitions = [each for each in loaded.maps() if not each.internal]
+        for definition in definitions:
+            if definition.name in sizes:
+                definition.set_max_entries(sizes[definition.name])
+            path = settings.pin_dir / definition.name
+            _compare(definition, path)
+            definition.set_pin_path(path)
+        _compare_layout(settings.pin_dir)
+        loaded.load(NEEDS)
+        maps = {each.name: Map(loaded.map_fd(each.name)) for each in definitions}
+    except BaseException:
+        loaded.close()
+        raise
+    return loaded, maps
+
+
+def _pinned(path: Path) -> Map | None:
+    try:
+        return Map.open(path)
+    except BpfError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+
+
+def _compare(definition: MapDefinition, path: Path) -> None:
+    pinned = _pinned(path)
+    if pinned is None:
+        return
+    try:
+        different = [
+            f"{what} {has} there, {needs} here"
+            for what, has, needs in zip(_SHAPE, pinned.shape, definition.shape, strict=True)
+            if has != needs
+        ]
+    finally:
+        pinned.close()
+    if different:
+        raise BpfError(
+            f"pinned map {path} differs from this version's or this configuration's: "
+            f"{', '.join(different)}. It cannot be adopted; connections that are distributed now "
+            f"would be lost. Stop dvipad on this node when a backup can take its DVIPAs over, "
+            f"remove {path.parent}, and start it again"
+        )
+
+
+def _compare_layout(pin_dir: Path) -> None:
+    pinned = _pinned(pin_dir / "settings")
+    if pinned is None:
+        return
+    try:
+        found = Settings.from_buffer_copy(pinned.lookup(ZERO) or bytes(ctypes.sizeof(Settings)))
+    finally:
+        pinned.close()
+    if found.layout not in (0, LAYOUT_VERSION):  # 0: created, and never written
+        raise BpfError(
+            f"the maps pinned in {pin_dir} have layout {found.layout}, this version of dvipad "
+            f"has {LAYOUT_VERSION}. They cannot be adopted; remove {pin_dir} when a backup can "
+            f"take this node's DVIPAs over, and start again"
+        )
+
+
+def attach(loaded: BpfObject, uplinks: Map, devices: tuple[device.Device, ...]) -> None:
+    """Puts the programs on the devices, and takes them off devices that are uplinks no more."""
+    programs = (
+        (tc.AttachPoint.EGRESS, loaded.program("dvipad_egress").fd),
+        (tc.AttachPoint.INGRESS, loaded.program("dvipad_ingress").fd),
+    )
+    for each in devices:
+        key = index_key(each.ifindex)
+        known = uplinks.lookup(key)
+        made = known is not None and Uplink.from_buffer_copy(known).made_clsact != 0
+        made = tc.create_clsact(each.ifindex) or made
+        address = each.address.packed if each.address else bytes(4)
+        value = Uplink(address=(ctypes.c_ubyte * 4)(*address), made_clsact=made)
+        uplinks.update(key, bytes(value))
+        for point, program_fd in programs:
+            tc.attach(each.ifindex, point, program_fd)
+    keep = {each.ifindex for each in devices}
+    for key, _value in list(uplinks.items()):
+        if key_index(key) not in keep:
+            detach(uplinks, key)
+
+
+def detach(uplinks: Map, key: bytes) -> None:
+    """Takes the programs off one device, and its clsact qdisc if we made it and it is unused."""
+    ifindex = key_index(key)
+    value = uplinks.lookup(key)
+    for point in tc.AttachPoint:
+        tc.detach(ifindex, point)
+    made = value is not None and Uplink.from_buffer_copy(value).made_clsact != 0
+    if made and _unused(ifindex):
+        tc.destroy_clsact(ifindex)
+    uplinks.delete(key)
+
+
+def _unused(ifindex: int) -> bool:
+    try:
+        return not device.has_filters(ifindex)
+    except OSError:
+        return False  # the device is gone, and its qdisc with it
+
+
+def remove(pin_dir: Path) -> None:
+    """Takes away everything of the data plane that is pinned in `pin_dir`, loaded by whomever.
+
+    Must run in the network namespace of the uplinks. What is not there is no error.
+    """
+    uplinks = _pinned(pin_dir / "uplinks") if pin_dir.is_dir() else None
+    if uplinks is not None:
+        for key, _value in list(uplinks.items()):
+            detach(uplinks, key)
+        uplinks.close()
+    bpffs.clear(pin_dir, MAPS)

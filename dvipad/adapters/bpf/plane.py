@@ -1,0 +1,234 @@
+"""The data plane of one node: eBPF programs on its uplinks, and the maps that steer them.
+
+Maps are pinned and are the whole state, so packets flow while no process is there, and a daemon
+that starts anew adopts what it finds (:meth:`DataPlane.adopted`). Not safe for threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dvipad.adapters.bpf import device, loader
+from dvipad.adapters.bpf.crt import CrtRow, CrtTable
+from dvipad.adapters.bpf.layout import (
+    COUNTERS,
+    DVIPA_COLLECTING,
+    THIS_NODE,
+    Dvipa,
+    Role,
+    Shared,
+    key_index,
+)
+from dvipad.adapters.bpf.libbpf import BpfObject
+from dvipad.adapters.bpf.maps import Map
+from dvipad.adapters.bpf.settings import PlaneSettings, compile_settings
+from dvipad.adapters.bpf.tables import ServiceRow, ServiceTable, TargetTable
+from dvipad.address import Address, pack, unpack
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptedDvipa:
+    """What the maps say this node is to a DVIPA."""
+
+    dvipa: Address
+    role: Role
+    epoch: int
+    collecting: bool
+
+
+class DataPlane:
+    """Everything that user space tells the programs, and asks of them.
+
+    Kernel refusals raise :class:`BpfError`; what cannot be meant raises ``ValueError``.
+    """
+
+    def __init__(self, settings: PlaneSettings, loaded: BpfObject, maps: dict[str, Map]) -> None:
+        self.settings = settings
+        self._object = loaded
+        self._maps = maps
+        self._targets = TargetTable(maps["targets"], settings.xcf)
+        self._services = ServiceTable(maps, self._targets)
+        self._crt = CrtTable(maps["established"], maps["embryonic"], self._targets)
+        self._memory = maps["shared"].memory()
+        self._shared = Shared.from_buffer(self._memory)
+        self._adopted = self.dvipas()
+
+    @classmethod
+    def open(cls, settings: PlaneSettings) -> DataPlane:
+        """Loads the data plane, or adopts a pinned one and replaces its programs without a gap.
+
+        Raises :class:`BpfError` that names what is missing: an uplink, the compiled object, a
+        kernel feature, or pinned maps that another version made.
+        """
+        if not settings.uplinks:
+            raise ValueError("a data plane needs an uplink")
+        devices = tuple(device.device(name) for name in settings.uplinks)
+        loaded, maps = loader.load(settings)
+        try:
+            plane = cls(settings, loaded, maps)
+            mtu = settings.mtu or min(each.mtu for each in devices)
+            maps["settings"].update(loader.ZERO, bytes(compile_settings(settings, mtu)))
+            loader.attach(loaded, maps["uplinks"], devices)
+        except BaseException:
+            for each in maps.values():
+                each.close()
+            loaded.close()
+            raise
+        return plane
+
+    def program_fd(self, name: str) -> int:
+        """The descriptor of a loaded program, for test runs."""
+        return self._object.program(name).fd
+
+    # DVIPAs
+
+    def adopted(self) -> tuple[AdoptedDvipa, ...]:
+        """The DVIPAs that the maps knew when they were opened."""
+        return self._adopted
+
+    def dvipas(self) -> tuple[AdoptedDvipa, ...]:
+        """The DVIPAs that the maps know."""
+        found = []
+        for key, value in self._maps["dvipas"].items():
+            entry = Dvipa.from_buffer_copy(value)
+            collecting = bool(entry.flags & DVIPA_COLLECTING)
+            found.append(AdoptedDvipa(unpack(key), Role(entry.role), entry.epoch, collecting))
+        return tuple(found)
+
+    def set_dvipa(
+        self,
+        dvipa: Address,
+        role: Role,
+        epoch: int,
+        collecting: bool = False,
+        successor: Address | None = None,
+    ) -> None:
+        """Sets what this node is to a DVIPA; packets are treated so from this instant on.
+
+        `collecting`: an owner whose CRT is incomplete. `successor`: XCF address of who has a
+        MOVING DVIPA now.
+        """
+        index = THIS_NODE if successor is None else self._targets.index(successor)[0]
+        value = Dvipa(
+            role=role,
+            flags=DVIPA_COLLECTING if collecting else 0,
+            epoch=epoch,
+            successor=index,
+        )
+        self._maps["dvipas"].update(pack(dvipa), bytes(value))
+
+    def remove_dvipa(self, dvipa: Address) -> None:
+        """Forgets a DVIPA; its packets are ordinary ones. Services and CRT entries stay."""
+        self._maps["dvipas"].delete(pack(dvipa))
+
+    # Distribution
+
+    def set_service(
+        self, dvipa: Address, port: int, ring: tuple[Address, ...], offload: bool = False
+    ) -> None:
+        """Distributes a port over a ring of targets, replacing the ring atomically.
+
+        Equal targets get connections in proportion to how often they stand in it. `offload`: never
+        ask the queue worker. The own XCF address is this node itself.
+        """
+        self._services.set(dvipa, port, ring, offload)
+
+    def remove_service(self, dvipa: Address, port: int) -> None:
+        """Ends the distribution of a port; its connections go on."""
+        self._services.remove(dvipa, port)
+
+    def services(self) -> tuple[ServiceRow, ...]:
+        """All distributed ports."""
+        return self._services.rows()
+
+    def totals(self) -> dict[tuple[Address, int, Address], int]:
+        """Connections chosen so far for (DVIPA, port, target)."""
+        return self._services.totals()
+
+    def set_members(self, members: frozenset[Address]) -> None:
+        """Sets whose tunnel packets are accepted."""
+        table = self._maps["members"]
+        wanted = {pack(member) for member in members}
+        for key, _value in list(table.items()):
+            if key in wanted:
+                wanted.remove(key)
+            else:
+                table.delete(key)
+        for key in wanted:
+            table.update(key, bytes(4))
+
+    def refresh_routes(self) -> None:
+        """To be called after links, addresses or routes changed."""
+        self._targets.refresh_routes()
+
+    # Connections; keys are packed `layout.CONNECTION`s
+
+    def insert_connections(self, target: Address, established: bytes, embryonic: bytes) -> int:
+        """Enters connections of a target (NEWCONN); returns for how many there was no room."""
+        return self._crt.insert(self._targets.index(target)[0], established, embryonic)
+
+    def delete_connections(self, keys: bytes) -> None:
+        """Removes connections (TERMCONN)."""
+        self._crt.delete(keys)
+
+    def purge_target(self, target: Address) -> int:
+        """Removes all connections of a target that left; returns how many entries."""
+        index = self._targets.find(target)
+        if index is None:
+            return 0
+        count = self._crt.purge_target(index)
+        if not self._refers_to(target, index):
+            self._targets.free(target)
+        return count
+
+    def _refers_to(self, target: Address, index: int) -> bool:
+        if any(target in row.ring for row in self._services.rows()):
+            return True
+        values = (value for _key, value in self._maps["dvipas"].items())
+        return any(Dvipa.from_buffer_copy(value).successor == index for value in values)
+
+    def purge_dvipa(self, dvipa: Address) -> int:
+        """Removes all connections of a DVIPA; returns how many entries."""
+        return self._crt.purge_dvipa(dvipa)
+
+    def connections(self, dvipa: Address) -> dict[Address, tuple[bytes, bytes]]:
+        """The connections of a DVIPA: target → packed (established, embryonic) keys."""
+        return self._crt.connections(dvipa)
+
+    def retain_connections(
+        self, dvipa: Address, target: Address, keys: bytes, before_ns: int
+    ) -> int:
+        """Removes connections of (DVIPA, target), older than `before_ns`, that `keys` lacks.
+
+        After a target said which it has: what it does not have is over. Returns how many entries.
+        """
+        index = self._targets.find(target)
+        return 0 if index is None else self._crt.retain(dvipa, index, keys, before_ns)
+
+    def crt(self, dvipa: Address | None = None) -> list[CrtRow]:
+        """The connection routing table, of one DVIPA or of all."""
+        return self._crt.rows(dvipa)
+
+    # Life
+
+    def counters(self) -> dict[str, int]:
+        """Packets by verdict and reason (``bpf/dvipad.h``), since the maps were made."""
+        return {
+            COUNTERS[key_index(key)]: sum(memoryview(value).cast("Q"))
+            for key, value in self._maps["counters"].items()
+        }
+
+    def renew_lease(self, until_ns: int) -> None:
+        """Owned DVIPAs are answered for until then (CLOCK_MONOTONIC)."""
+        self._shared.lease_until_ns = until_ns
+
+    def close(self) -> None:
+        """Lets go of the data plane; it goes on."""
+        for each in self._maps.values():
+            each.close()
+        self._object.close()
+
+    def destroy(self) -> None:
+        """Ends the data plane: programs off the uplinks, pins away, nothing is left."""
+        self.close()
+        loader.remove(self.settings.pin_dir)

@@ -1,0 +1,191 @@
+"""Targets and services of the data plane: XCF addresses become small indexes, rings of them."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Final
+
+from dvipad.adapters.bpf import device
+from dvipad.adapters.bpf.layout import (
+    RING_MAX,
+    SERVICE_OFFLOAD,
+    SERVICES_MAX,
+    TARGETS_MAX,
+    THIS_NODE,
+    Service,
+    Target,
+    index_key,
+    service_key,
+    service_of,
+)
+from dvipad.adapters.bpf.libbpf import BpfError
+from dvipad.adapters.bpf.maps import Map
+from dvipad.address import Address, pack, unpack
+
+_TOTAL_SIZE: Final = 8
+
+
+class TargetTable:
+    """The `targets` map: index ↔ XCF address. Indexes are local to this node.
+
+    An index is not given out again soon after it was freed, so that what still carries it (a SYN
+    in the worker's hands) cannot end up at somebody else.
+    """
+
+    def __init__(self, targets: Map, xcf: Address) -> None:
+        self._map = targets
+        self._memory = targets.memory()
+        self._entries = (Target * TARGETS_MAX).from_buffer(self._memory)
+        self._family = xcf.version
+        self._by_index: dict[int, Address] = {}
+        for index, entry in enumerate(self._entries):
+            if entry.family:
+                self._by_index[index] = unpack(bytes(entry.xcf))
+        self._write(THIS_NODE, xcf)
+        self._by_address = {address: index for index, address in self._by_index.items()}
+        self._last = max(self._by_index)
+
+    def _write(self, index: int, xcf: Address) -> None:
+        route = device.route_to(xcf) if index != THIS_NODE else None
+        value = Target(
+            xcf=(ctypes.c_ubyte * 16).from_buffer_copy(pack(xcf)),
+            family=xcf.version,
+            ifindex=route.ifindex if route else 0,
+            mtu=route.mtu if route else 0,
+        )
+        self._map.update(index_key(index), bytes(value))
+        self._by_index[index] = xcf
+
+    def index(self, xcf: Address) -> tuple[int, bool]:
+        """The index of a target, and whether it is new.
+
+        Raises ``ValueError`` for an XCF address of the other family than this node's own: a tunnel
+        cannot start at one and end at the other. Raises :class:`BpfError` beyond TARGETS_MAX.
+        """
+        known = self._by_address.get(xcf)
+        if known is not None:
+            return known, False
+        if xcf.version != self._family:
+            raise ValueError(f"target {xcf} is not IPv{self._family} like this node's XCF address")
+        for step in range(1, TARGETS_MAX + 1):
+            index = (self._last + step) % TARGETS_MAX
+            if index not in self._by_index:
+                self._write(index, xcf)
+                self._by_address[xcf] = self._last = index
+                return index, True
+        raise BpfError(f"target {xcf} is one too many: {TARGETS_MAX} is the limit")
+
+    def find(self, xcf: Address) -> int | None:
+        """The index of a target, None when it has none."""
+        return self._by_address.get(xcf)
+
+    def address(self, index: int) -> Address | None:
+        """The XCF address with this index."""
+        return self._by_index.get(index)
+
+    def free(self, xcf: Address) -> None:
+        """Forgets a target that nothing refers to any more."""
+        index = self._by_address.get(xcf)
+        if index is None or index == THIS_NODE:
+            return
+        self._map.update(index_key(index), bytes(ctypes.sizeof(Target)))
+        del self._by_index[index], self._by_address[xcf]
+
+    def refresh_routes(self) -> None:
+        """Looks the devices and MTUs up again, after links or routes changed."""
+        for index, xcf in list(self._by_index.items()):
+            self._write(index, xcf)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRow:
+    """A distributed port. `ring`: targets in the order in which they get connections."""
+
+    dvipa: Address
+    port: int
+    ring: tuple[Address, ...]
+    offload: bool
+
+
+class ServiceTable:
+    """The `services` map with its slots, and the totals of each slot."""
+
+    def __init__(self, maps: dict[str, Map], targets: TargetTable) -> None:
+        self._map = maps["services"]
+        self._targets = targets
+        self._memory = {
+            name: maps[name].memory() for name in ("cursors", "totals", "worker_totals")
+        }
+        self._cursors = (ctypes.c_uint64 * SERVICES_MAX).from_buffer(self._memory["cursors"])
+        self._slots: dict[tuple[Address, int], int] = {}
+        for key, value in self._map.items():
+            self._slots[service_of(key)] = Service.from_buffer_copy(value).slot
+
+    def set(self, dvipa: Address, port: int, ring: tuple[Address, ...], offload: bool) -> None:
+        """Distributes a port over `ring`, up to RING_MAX long; empty: nobody serves it now.
+
+        The position in the ring and the totals of a port that was distributed before go on.
+        """
+        if len(ring) > RING_MAX:
+            raise ValueError(f"a ring of {len(ring)} targets; {RING_MAX} is the limit")
+        indexes = [self._index(xcf) for xcf in ring]
+        slot = self._slots.get((dvipa, port))
+        if slot is None:
+            slot = self._free_slot(dvipa, port)
+        value = Service(slot=slot, flags=SERVICE_OFFLOAD if offload else 0, ring_len=len(ring))
+        value.ring = (ctypes.c_uint16 * RING_MAX)(*indexes)
+        self._map.update(service_key(dvipa, port), bytes(value))
+        self._slots[dvipa, port] = slot
+
+    def _index(self, xcf: Address) -> int:
+        index, new = self._targets.index(xcf)
+        if new:  # totals of who had this index before
+            for slot in range(SERVICES_MAX):
+                self._clear_totals(slot * TARGETS_MAX + index, 1)
+        return index
+
+    def _free_slot(self, dvipa: Address, port: int) -> int:
+        used = set(self._slots.values())
+        slot = next((slot for slot in range(SERVICES_MAX) if slot not in used), None)
+        if slot is None:
+            raise BpfError(f"port {port} of {dvipa} is one too many: {SERVICES_MAX} is the limit")
+        self._cursors[slot] = 0
+        self._clear_totals(slot * TARGETS_MAX, TARGETS_MAX)
+        return slot
+
+    def _clear_totals(self, cell: int, count: int) -> None:
+        at, size = cell * _TOTAL_SIZE, count * _TOTAL_SIZE
+        for name in ("totals", "worker_totals"):
+            self._memory[name][at : at + size] = bytes(size)
+
+    def remove(self, dvipa: Address, port: int) -> None:
+        """Ends the distribution of a port; its connections stay in the CRT."""
+        self._map.delete(service_key(dvipa, port))
+        self._slots.pop((dvipa, port), None)
+
+    def rows(self) -> tuple[ServiceRow, ...]:
+        """All distributed ports."""
+        found = []
+        for key, value in self._map.items():
+            dvipa, port = service_of(key)
+            service = Service.from_buffer_copy(value)
+            addresses = map(self._targets.address, service.ring[: service.ring_len])
+            ring = tuple(address for address in addresses if address is not None)
+            found.append(ServiceRow(dvipa, port, ring, bool(service.flags & SERVICE_OFFLOAD)))
+        return tuple(found)
+
+    def totals(self) -> dict[tuple[Address, int, Address], int]:
+        """Connections chosen for (DVIPA, port, target), by program and worker together."""
+        found: dict[tuple[Address, int, Address], int] = {}
+        for (dvipa, port), slot in self._slots.items():
+            at, size = slot * TARGETS_MAX * _TOTAL_SIZE, TARGETS_MAX * _TOTAL_SIZE
+            rows = [
+                memoryview(self._memory[name][at : at + size]).cast("Q")
+                for name in ("totals", "worker_totals")
+            ]
+            for index, counts in enumerate(zip(*rows, strict=True)):
+                address = self._targets.address(index)
+                if address is not None and any(counts):
+                    found[dvipa, port, address] = sum(counts)
+        return found
