@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from dvipad.wire import mesh as mesh_module
 from dvipad.wire.actions import Close, Ending
 from dvipad.wire.codec import encode
-from dvipad.wire.events import DownReason, PeerDown
+from dvipad.wire.events import DownReason, PeerDown, PeerUp
 from dvipad.wire.mesh import MAX_UNGREETED, MAX_UNGREETED_EACH, Mesh, MeshSettings
-from dvipad.wire.messages import Dvipa, Hello, Member, Members, Move
+from dvipad.wire.messages import Dvipa, Goodbye, Heartbeat, Hello, Member, Members, Move
 from dvipad.wire.redial import DIAL_MS, MAX_ENDPOINTS, QUICK_DIAL_MS, Endpoint, Redial
 
 MOVE = Dvipa(Move.TAKEOVER, IPv4Address("203.0.113.1"), 7)
@@ -94,6 +94,14 @@ def test_a_peer_that_does_not_read_is_dropped() -> None:
     assert mesh.counters["overflow"] == 1
 
 
+def test_a_session_that_opens_and_ends_in_one_portion_is_up_and_down() -> None:
+    mesh = Mesh(MeshSettings(hello("m")), 0)
+    mesh.accepted(1, member("a").xcf, 0)
+    mesh.receive(1, encode(hello("a")) + encode(Heartbeat()) + encode(Goodbye("stop")), 0)
+    events = [item for item in mesh.poll() if isinstance(item, PeerUp | PeerDown)]
+    assert events == [PeerUp(member("a"), 1), PeerDown("a", DownReason.GOODBYE)]
+
+
 def test_own_address_as_seed_is_never_dialled() -> None:
     mesh = Mesh(MeshSettings(hello("a"), (endpoint("a"),)), 0)
     mesh.handle_deadline(0)
@@ -153,7 +161,7 @@ def test_whatever_peers_send_the_mesh_goes_on(data: st.DataObject) -> None:
     mesh = Mesh(MeshSettings(hello("m"), (endpoint("a"),)), 0)
     words = [encode(hello(n, i)) for n in "amz" for i in (1, 2)]
     words += [encode(MOVE), encode(Members((member("a"), member("z")))), b"", b"DV", b"x"]
-    words += [bytes.fromhex("4456010000020000000200000000") + b"{}"]
+    words += [encode(Heartbeat()), encode(Goodbye("stop"))]
     for now_ms in range(0, 3000, data.draw(st.integers(50, 500))):
         number = data.draw(st.integers(0, 5))
         act = data.draw(st.integers(0, 5))
