@@ -311,10 +311,9 @@ def _read_paths(top: Mapping) -> PathsConfig:
     paths = Mapping(top.document, top.node("paths"), ("run", "bpffs"), "paths")
     remedy = "Give an absolute path of at most 80 characters."
     default = PathsConfig()
-    return PathsConfig(
-        paths.text("run", _read_absolute, remedy) or default.run,
-        paths.text("bpffs", _read_absolute, remedy) or default.bpffs,
-    )
+    run = paths.text("run", _read_absolute, remedy)
+    bpffs = paths.text("bpffs", _read_absolute, remedy)
+    return PathsConfig(run or default.run, bpffs or default.bpffs)
 
 
 def _read_absolute(text: str) -> Path | None:

@@ -120,7 +120,7 @@ class Mapping:
             return default
         return value
 
-    def text(self, key: str, read: Callable[[str], _Value | None], remedy: str) -> _Value | None:
+    def text(self, key: str, read: Callable[[str], _Value], remedy: str) -> _Value | None:
         """A plain value that `read` understands; None when absent or refused."""
         node = self._nodes.get(key)
         return None if node is None else scalar(self.document, node, key, read, remedy)
@@ -144,14 +144,14 @@ def scalar(
     document: Document,
     node: yaml.Node,
     what: str,
-    read: Callable[[str], _Value | None],
+    read: Callable[[str], _Value],
     remedy: str,
 ) -> _Value | None:
     """The plain value `node` as `read` understands it; anything else is noted."""
     if not isinstance(node, yaml.ScalarNode):
         document.error(node, f"{what} is not a plain value", remedy)
         return None
-    value = None
+    value: _Value | None = None
     if node.value and node.tag != _NULL and "\0" not in node.value:
         value = read(node.value)
     if value is None:

@@ -1,0 +1,189 @@
+"""Files checked together: each by itself, a node file with its profile, and nodes of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from dvipad.config.errors import ConfigError, Problem, Severity, errors, in_order
+from dvipad.config.model import Backup, Define, Profile
+from dvipad.config.node import NodeConfig, check_node
+from dvipad.config.profile import check_profile
+
+YAML_SUFFIXES: Final = (".yaml", ".yml")
+"""How a node file is told from a profile."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedProfile:
+    """A profile file; `profile` is None when it has errors."""
+
+    path: Path
+    profile: Profile | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedNode:
+    """A node file and the profile that it names; None for what has errors."""
+
+    path: Path
+    node: NodeConfig | None
+    profile: Profile | None
+
+
+Checked: TypeAlias = CheckedProfile | CheckedNode
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What some files say, and all problems in and between them."""
+
+    files: tuple[Checked, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def accepted(self) -> bool:
+        """Whether nothing is wrong, warnings aside."""
+        return not errors(self.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """All that a node starts with. `warnings` are for its log."""
+
+    node: NodeConfig
+    profile: Profile
+    warnings: tuple[Problem, ...] = ()
+
+
+def load_files(paths: Iterable[Path]) -> Report:
+    """Reads and checks all of `paths`: node files by their suffix, profiles otherwise.
+
+    The profile that a node file names is read and checked with it. Never raises.
+    """
+    problems: list[Problem] = []
+    files: list[Checked] = []
+    for path in paths:
+        if path.suffix.lower() in YAML_SUFFIXES:
+            files.append(_check_node_file(path, problems))
+        else:
+            parsed = check_profile(path)
+            problems += parsed.problems
+            profile = None if errors(parsed.problems) else parsed.profile
+            files.append(CheckedProfile(path, profile))
+    _check_cluster([file for file in files if isinstance(file, CheckedNode)], problems)
+    return Report(tuple(files), in_order(problems))
+
+
+def load(path: Path) -> Configuration:
+    """The node file `path` and its profile; raises ``ConfigError`` with all problems of both."""
+    problems: list[Problem] = []
+    checked = _check_node_file(path, problems)
+    if checked.node is None or checked.profile is None or errors(problems):
+        raise ConfigError(in_order(problems))
+    return Configuration(checked.node, checked.profile, in_order(problems))
+
+
+def _check_node_file(path: Path, problems: list[Problem]) -> CheckedNode:
+    parsed = check_node(path)
+    problems += parsed.problems
+    node = parsed.node
+    if node is None:
+        return CheckedNode(path, None, None)
+    if node.profile is None:
+        return CheckedNode(path, node, Profile())
+    found = check_profile(node.profile)
+    for problem in found.problems:
+        unread = problem.position.line == 1 and "cannot be read" in problem.message
+        if unread:
+            message = f"the profile {node.profile} {problem.message}"
+            remedy = "Correct 'profile:', which is relative to the node file."
+            problem = replace(
+                problem, position=node.profile_position, message=message, remedy=remedy
+            )
+        problems.append(problem)
+    if errors(found.problems):
+        return CheckedNode(path, node, None)
+    _check_pair(node, found.profile, problems)
+    return CheckedNode(path, node, found.profile)
+
+
+def _check_pair(node: NodeConfig, profile: Profile, problems: list[Problem]) -> None:
+    """A profile on its node: XCF addresses are of one family, and none of them is a DVIPA."""
+    for entry in _entries(profile):
+        if entry.dvipa == node.xcf:
+            remedy = "An XCF address stays on its node; choose another address for the DVIPA."
+            message = "this DVIPA is the node's own XCF address"
+            problems.append(Problem(entry.position, str(entry.dvipa), message, remedy))
+        if any(entry.dvipa == peer.address for peer in node.peers):
+            remedy = "Name a peer by its XCF address: DVIPAs move from node to node."
+            message = "this DVIPA is listed as a peer of the node"
+            problems.append(Problem(entry.position, str(entry.dvipa), message, remedy))
+    family = f"IPv{node.xcf.version}"
+    places = [
+        (target.xcf, distribute.position)
+        for distribute in profile.distributes
+        for target in distribute.targets or ()
+    ]
+    places += [(route.xcf, route.position) for route in profile.routes]
+    for xcf, position in places:
+        if xcf.version != node.xcf.version:
+            message = f"this node's XCF address is {family} ({node.xcf}), the target's is not"
+            remedy = f"Give the target's {family} XCF address: tunnels have one family."
+            problems.append(Problem(position, str(xcf), message, remedy))
+
+
+def _entries(profile: Profile) -> tuple[Define | Backup, ...]:
+    return (*profile.defines, *profile.backups)
+
+
+def _check_cluster(files: list[CheckedNode], problems: list[Problem]) -> None:
+    """Node files that are checked together must not claim the same things."""
+    names: dict[tuple[str, str], NodeConfig] = {}
+    addresses: dict[tuple[str, str], NodeConfig] = {}
+    clusters: dict[str, NodeConfig] = {}
+    for file in {file.path: file for file in files}.values():
+        node = file.node
+        if node is None:
+            continue
+        first = names.setdefault((node.cluster, node.name), node)
+        if first is not node:
+            message = f"node {node.name} is {first.position.file} already"
+            remedy = "Give each node of a cluster a name of its own."
+            problems.append(Problem(node.position, node.name, message, remedy))
+        first = addresses.setdefault((node.cluster, str(node.xcf)), node)
+        if first is not node:
+            message = f"node {first.name} has this XCF address already"
+            remedy = "Give each node of a cluster an XCF address of its own."
+            problems.append(Problem(node.position, str(node.xcf), message, remedy))
+        first = clusters.setdefault(node.cluster, node)
+        if first.tunnel is not node.tunnel:
+            message = f"tunnel is {first.tunnel.value} on {first.name}"
+            remedy = "Use the same tunnel on all nodes of a cluster."
+            problems.append(Problem(node.position, node.tunnel.value, message, remedy))
+    _check_ranks(files, problems)
+
+
+def _check_ranks(files: list[CheckedNode], problems: list[Problem]) -> None:
+    """One DVIPA has one VIPADEFINE in a cluster; backups of one rank go by their names."""
+    seen: dict[tuple[str, str, int], str] = {}
+    for file in {file.path: file for file in files}.values():
+        if file.node is None or file.profile is None:
+            continue
+        for entry in _entries(file.profile):
+            rank = 255 if isinstance(entry, Define) else entry.rank
+            key = (file.node.cluster, str(entry.dvipa), rank)
+            other = seen.setdefault(key, file.node.name)
+            if other == file.node.name:
+                continue
+            if isinstance(entry, Define):
+                message = f"node {other} has a VIPADEFINE for it too"
+                remedy = "Keep VIPADEFINE on one node, write VIPABACKUP on the others."
+                severity = Severity.ERROR
+            else:
+                message = f"node {other} has rank {rank} for it too"
+                remedy = "Give each backup a rank of its own; equal ranks go by node name."
+                severity = Severity.WARNING
+            problems.append(Problem(entry.position, str(entry.dvipa), message, remedy, severity))

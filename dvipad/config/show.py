@@ -1,0 +1,169 @@
+"""The model printed back in the config language; that text parses to the same model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Final
+
+from dvipad.address import Address
+from dvipad.config.distribute import DEFAULT_WEIGHT
+from dvipad.config.model import (
+    OWNER_RANK,
+    Backup,
+    Define,
+    DistMethod,
+    Distribute,
+    PortRange,
+    Profile,
+    Range,
+    Route,
+    TargetSpec,
+)
+from dvipad.config.node import (
+    NodeConfig,
+    Peer,
+    QueueConfig,
+    TablesConfig,
+    TimersConfig,
+)
+from dvipad.config.values import mask_text
+
+_INDENT: Final = "  "
+_PORTS_PER_LINE: Final = 10
+
+
+def show_profile(profile: Profile) -> str:
+    """`profile` as a VIPADYNAMIC block, one statement for each entry, nothing abbreviated."""
+    lines = ["VIPADYNAMIC"]
+    for define in profile.defines:
+        lines.append(_INDENT + _define(define))
+    for backup in profile.backups:
+        lines.append(_INDENT + _backup(backup))
+    for range_ in profile.ranges:
+        lines.append(_INDENT + _range(range_))
+    for route in profile.routes:
+        lines.append(_INDENT + _route(route))
+    for distribute in profile.distributes:
+        lines += (_INDENT + line for line in _distribute(distribute))
+    lines.append("ENDVIPADYNAMIC")
+    return "\n".join(lines) + "\n"
+
+
+def _define(entry: Define) -> str:
+    place = _place(entry.dvipa, entry.prefix_length, entry.interface)
+    return f"VIPADEFINE MOVEABLE {entry.moveable.value}{_cluster(entry.cluster_ports)} {place}"
+
+
+def _backup(entry: Backup) -> str:
+    moveable = "" if entry.moveable is None else f" MOVEABLE {entry.moveable.value}"
+    place = _place(entry.dvipa, entry.prefix_length, entry.interface)
+    return f"VIPABACKUP {entry.rank}{moveable}{_cluster(entry.cluster_ports)} {place}"
+
+
+def _range(entry: Range) -> str:
+    place = _place(entry.network, entry.prefix_length, entry.interface)
+    moveable = entry.moveable.value
+    return f"VIPARANGE DEFINE MOVEABLE {moveable}{_cluster(entry.cluster_ports)} {place}"
+
+
+def _route(entry: Route) -> str:
+    return f"VIPAROUTE DEFINE {entry.xcf} {entry.target}"
+
+
+def _cluster(cluster_ports: bool) -> str:
+    return " CLUSTERPORTS" if cluster_ports else ""
+
+
+def _place(address: Address, prefix_length: int | None, interface: str | None) -> str:
+    if address.version == 4:
+        return str(address) if prefix_length is None else f"{mask_text(prefix_length)} {address}"
+    name = "" if interface is None else f"{interface} "
+    length = "" if prefix_length is None else f"/{prefix_length}"
+    return f"{name}{address}{length}"
+
+
+def _distribute(entry: Distribute) -> Iterator[str]:
+    yield " ".join(("VIPADISTRIBUTE DEFINE", *_options(entry), str(entry.dvipa)))
+    ports = [_port(port) for port in entry.ports]
+    for start in range(0, len(ports), _PORTS_PER_LINE):
+        keyword = "PORT" if start == 0 else "    "
+        yield f"{_INDENT}{keyword} {' '.join(ports[start : start + _PORTS_PER_LINE])}"
+    if entry.targets is None:
+        yield f"{_INDENT}DESTIP ALL"
+        return
+    keyword = "DESTIP"
+    for target in entry.targets:
+        yield f"{_INDENT}{keyword} {_target(target)}"
+        keyword = " " * len(keyword)
+
+
+def _options(entry: Distribute) -> Iterator[str]:
+    yield f"DISTMETHOD {entry.method.value}"
+    if entry.method is DistMethod.HOTSTANDBY:
+        yield "AUTOSWITCHBACK" if entry.auto_switch_back else "NOAUTOSWITCHBACK"
+        yield "HEALTHSWITCH" if entry.health_switch else "NOHEALTHSWITCH"
+    if entry.optlocal is not None:
+        yield f"OPTLOCAL {entry.optlocal}"
+    if entry.cluster_ports:
+        yield "CLUSTERPORTS"
+    if entry.timed_affinity_s:
+        yield f"TIMEDAFFINITY {entry.timed_affinity_s}"
+    if entry.auto_affinity:
+        yield "AUTOAFFINITY"
+    if entry.paused:
+        yield "PAUSE"
+    if entry.offload:
+        yield "OFFLOAD"
+
+
+def _port(ports: PortRange) -> str:
+    return str(ports.first) if ports.first == ports.last else f"{ports.first}-{ports.last}"
+
+
+def _target(target: TargetSpec) -> str:
+    text = str(target.xcf)
+    if target.weight != DEFAULT_WEIGHT:
+        text += f" WEIGHT {target.weight}"
+    if target.standby_rank == OWNER_RANK:
+        text += " PREFERRED"
+    elif target.standby_rank is not None:
+        text += f" BACKUP {target.standby_rank}"
+    return text
+
+
+def show_node(node: NodeConfig) -> str:
+    """`node` as a node file with every value that it starts with, defaults included."""
+    lines = [
+        f"node: {_quoted(node.name)}",
+        f"cluster: {_quoted(node.cluster)}",
+        f"xcf: {_quoted(str(node.xcf))}",
+        f"uplinks: [{', '.join(_quoted(name) for name in node.uplinks)}]",
+        f"peers: [{', '.join(_quoted(_peer(peer)) for peer in node.peers)}]",
+        f"mesh: {{port: {node.mesh.port}}}",
+        f"tunnel: {node.tunnel.value}",
+    ]
+    if node.profile is not None:
+        lines.append(f"profile: {_quoted(str(node.profile.absolute()))}")
+    run, bpffs = _quoted(str(node.paths.run)), _quoted(str(node.paths.bpffs))
+    lines.append(f"paths: {{run: {run}, bpffs: {bpffs}}}")
+    lines += _section("timers", node.timers)
+    lines += _section("queue", node.queue)
+    lines += _section("tables", node.tables)
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text)  # a JSON string is a YAML string, whatever is in it
+
+
+def _peer(peer: Peer) -> str:
+    host = f"[{peer.address}]" if peer.address.version == 6 else str(peer.address)
+    return f"{host}:{peer.port}"
+
+
+def _section(name: str, values: TimersConfig | QueueConfig | TablesConfig) -> Iterator[str]:
+    yield f"{name}:"
+    for field in fields(values):
+        yield f"  {field.name}: {getattr(values, field.name)}"
