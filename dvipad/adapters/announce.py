@@ -136,7 +136,9 @@ def _packet_socket(uplink: str) -> socket:
 
 
 def _send(through: socket, dvipas: tuple[Address, ...]) -> None:
-    _name, _protocol, _kind, hardware, mac = through.getsockname()  # read each time: it can change
+    name, _protocol, _kind, hardware, mac = through.getsockname()  # read each time: it can change
+    if not name:
+        raise OSError(errno.ENODEV, "the interface is gone")
     if hardware != _ETHERNET:
         return
     for frame in frames(mac, dvipas):
