@@ -8,6 +8,7 @@ from ipaddress import IPv6Address
 import pytest
 
 from dvipad.address import Address
+from dvipad.lab import wrk
 from dvipad.lab.cluster import Cluster
 from dvipad.lab.spec import LabError
 from dvipad.lab.traffic import EchoServer, LongConnections, NewConnections, Nginx
@@ -129,6 +130,16 @@ def test_nginx_says_where_it_is(make_cluster: MakeCluster, family: int) -> None:
     host = f"[{dvipa}]" if family == 6 else str(dvipa)
     nginx = Nginx(cluster, "t1")
     assert cluster.run("client", ["curl", "-gs", f"http://{host}/"]).stdout == "t1\n"
+    argv = wrk.command(
+        wrk.url_of(dvipa, 80),
+        cluster.paths.host("client"),
+        connections=4,
+        seconds=1,
+        new_connections=True,
+    )
+    result = wrk.parse(cluster.run("client", argv).stdout.splitlines())
+    assert result.errors == 0
+    assert result.servers == {"t1": result.requests}
     nginx.stop()
     assert cluster.run("client", ["curl", "-gs", f"http://{host}/"], check=False).returncode == 7
     Nginx(cluster, "t1", ports=[8080], bind=[dvipa])

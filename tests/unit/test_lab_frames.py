@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 from ipaddress import ip_address
 
@@ -9,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dvipad.lab import wrk
+from dvipad.lab.demo_table import Scene, Screen
 from dvipad.lab.frames import MAX_FRAME, MIN_FRAME, FrameError, encode, take_frames
 from dvipad.lab.long_connections import Connection
 from dvipad.lab.nginx import config_text, listening_ports
+from dvipad.lab.spec import LabError
 from dvipad.lab.traffic import LongReport
 
 frames = st.lists(
@@ -93,3 +97,47 @@ def test_listening_ports_of_proc_net_tcp() -> None:
         "   0: 00000000000000000000000000000000:0007 00000000000000000000000000000000:0000 0A 0\n"
     )
     assert listening_ports(table) == {80, 7}
+
+
+def test_wrk_figures_are_read_and_their_absence_is_an_error() -> None:
+    result = wrk.parse(
+        [
+            "Running 2s test @ http://192.0.2.100:80/",
+            "server t1 100",
+            "server t2 90",
+            "server t1 10",
+            "errors all 3",
+            "requests all 200",
+            "microseconds all 2e+06",
+        ]
+    )
+    assert result.servers == {"t1": 110, "t2": 90}
+    assert (result.errors, result.rate_per_s) == (3, 100)
+    with pytest.raises(LabError, match="unable to connect"):
+        wrk.parse(["unable to connect to 192.0.2.100:80 Connection refused"])
+    assert wrk.url_of(ip_address("2001:db8::1"), 80) == "http://[2001:db8::1]:80/"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_table_is_drawn_in_place_on_a_terminal_only() -> None:
+    scene = Scene(["t1", "t2"], "192.0.2.100", dead={"t2"})
+    scene.curl["t1"] = 5
+    scene.long = {"t1": {"open": 3, "connections": 4, "max_gap_ms": 21.4}}
+    for out, live in ((Terminal(), True), (io.StringIO(), False)):
+        screen = Screen(scene, out)
+        screen.step("one")
+        screen.say("remark")
+        screen.draw()
+        screen.step("two")
+        screen.close()
+        text = out.getvalue()
+        assert ("\x1b[" in text) is live
+        assert [line for line in text.splitlines() if "==" in line][-1].endswith("== two")
+        assert "remark" in text
+        assert "t2 (dead)" in text
+        assert "3/4" in text
+        assert "21 ms" in text
