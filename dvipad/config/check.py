@@ -49,15 +49,6 @@ class Report:
         return not errors(self.problems)
 
 
-@dataclass(frozen=True, slots=True)
-class Configuration:
-    """All that a node starts with. `warnings` are for its log."""
-
-    node: NodeConfig
-    profile: Profile
-    warnings: tuple[Problem, ...] = ()
-
-
 def load_files(paths: Iterable[Path]) -> Report:
     """Reads and checks all of `paths`: node files by their suffix, profiles otherwise.
 
@@ -77,13 +68,16 @@ def load_files(paths: Iterable[Path]) -> Report:
     return Report(tuple(files), in_order(problems))
 
 
-def load(path: Path) -> Configuration:
-    """The node file `path` and its profile; raises ``ConfigError`` with all problems of both."""
+def load_node(path: Path) -> tuple[NodeConfig, Profile]:
+    """The node file `path` and its profile, empty when it names none.
+
+    Raises ``ConfigError`` with all problems of both.
+    """
     problems: list[Problem] = []
     checked = _check_node_file(path, problems)
     if checked.node is None or checked.profile is None or errors(problems):
         raise ConfigError(in_order(problems))
-    return Configuration(checked.node, checked.profile, in_order(problems))
+    return checked.node, checked.profile
 
 
 def _check_node_file(path: Path, problems: list[Problem]) -> CheckedNode:

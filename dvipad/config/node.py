@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from dvipad.address import Address
-from dvipad.config.errors import ConfigError, Problem, in_order
+from dvipad.config.errors import Problem, in_order
 from dvipad.config.model import NOWHERE, Position
 from dvipad.config.source import read_source
 from dvipad.config.values import read_address, read_number, why_not_unicast
@@ -18,6 +18,8 @@ from dvipad.config.yamldoc import Document, Mapping
 DEFAULT_PORT: Final = 4780
 MAX_PEERS: Final = 64
 MAX_UPLINKS: Final = 16
+_MAX_PATH: Final = 90
+"""A socket's whole path may have 107 bytes (unix(7))."""
 
 _KEYS: Final = (
     "node",
@@ -166,16 +168,8 @@ TABLE_LIMITS: Final = {
 }
 
 
-def load_node(path: Path) -> NodeConfig:
-    """The node file `path`; raises ``ConfigError`` with all problems of it (not its profile's)."""
-    parsed = check_node(path)
-    if parsed.node is None:
-        raise ConfigError(parsed.problems)
-    return parsed.node
-
-
 def check_node(path: Path) -> ParsedNode:
-    """Like :func:`parse_node`, for a file; one that cannot be read is a problem too."""
+    """:func:`parse_node` for a file; one that cannot be read is a problem too."""
     source = read_source(path)
     if source.text is None:
         return ParsedNode(None, source.problems)
@@ -309,7 +303,7 @@ def _read_peers(top: Mapping, port: int, xcf: Address | None) -> tuple[Peer, ...
 
 def _read_paths(top: Mapping) -> PathsConfig:
     paths = Mapping(top.document, top.node("paths"), ("run", "bpffs"), "paths")
-    remedy = "Give an absolute path of at most 80 characters."
+    remedy = f"Give an absolute path of at most {_MAX_PATH} characters."
     default = PathsConfig()
     run = paths.text("run", _read_absolute, remedy)
     bpffs = paths.text("bpffs", _read_absolute, remedy)
@@ -317,7 +311,7 @@ def _read_paths(top: Mapping) -> PathsConfig:
 
 
 def _read_absolute(text: str) -> Path | None:
-    return Path(text) if text.startswith("/") and len(text) <= 80 else None
+    return Path(text) if text.startswith("/") and len(text) <= _MAX_PATH else None
 
 
 def _numbers(
