@@ -49,6 +49,15 @@ class Report:
         return not errors(self.problems)
 
 
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """All that a node starts with. `warnings` are for its log."""
+
+    node: NodeConfig
+    profile: Profile
+    warnings: tuple[Problem, ...] = ()
+
+
 def load_files(paths: Iterable[Path]) -> Report:
     """Reads and checks all of `paths`: node files by their suffix, profiles otherwise.
 
@@ -68,7 +77,7 @@ def load_files(paths: Iterable[Path]) -> Report:
     return Report(tuple(files), in_order(problems))
 
 
-def load_node(path: Path) -> tuple[NodeConfig, Profile]:
+def load(path: Path) -> Configuration:
     """The node file `path` and its profile, empty when it names none.
 
     Raises ``ConfigError`` with all problems of both.
@@ -77,7 +86,7 @@ def load_node(path: Path) -> tuple[NodeConfig, Profile]:
     checked = _check_node_file(path, problems)
     if checked.node is None or checked.profile is None or errors(problems):
         raise ConfigError(in_order(problems))
-    return checked.node, checked.profile
+    return Configuration(checked.node, checked.profile, in_order(problems))
 
 
 def _check_node_file(path: Path, problems: list[Problem]) -> CheckedNode:
