@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +15,7 @@ from types import TracebackType
 from typing import IO, Any, Final, TypeVar
 
 from dvipad.address import Address
+from dvipad.cli.dvipactl import Refused, ask
 from dvipad.lab import network
 from dvipad.lab.paths import LabPaths, remove_pins
 from dvipad.lab.spec import (
@@ -33,8 +32,6 @@ from dvipad.lab.system import alive, enter, kill_all, processes, require_root, s
 
 POLL_S: Final = 0.02
 READY_TIMEOUT_S: Final = 20.0
-CONTROL_TIMEOUT_S: Final = 2.0
-VIEW_LIMIT_BYTES: Final = 64 << 20
 
 T = TypeVar("T")
 
@@ -142,10 +139,15 @@ class Cluster:
         return enter(self.namespace(name), argv)
 
     def environment(self, name: str) -> dict[str, str]:
-        """Environment of commands on a host: this Python's commands, and the node's run folder."""
+        """Environment of commands on a host: this Python's commands, the node's control socket."""
         path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
-        run = str(self.paths.run(name))
-        return {**os.environ, "PATH": path, "DVIPAD_RUN": run, "DVIPAD_LAB": self.spec.prefix}
+        control = str(self.paths.control(name))
+        return {
+            **os.environ,
+            "PATH": path,
+            "DVIPAD_SOCKET": control,
+            "DVIPAD_LAB": self.spec.prefix,
+        }
 
     def run(
         self, name: str, argv: Sequence[str], *, timeout_s: float = 60.0, check: bool = True
@@ -302,25 +304,19 @@ class Cluster:
 
     # Looking at it
 
-    def view(self, name: str) -> dict[str, Any]:
-        """The daemon's view of the cluster, from its control socket.
+    def ask(self, name: str, command: str, **fields: Any) -> dict[str, Any]:
+        """One request to a node's control socket, and its answer.
 
-        Raises :class:`LabError` when the daemon does not answer.
+        Raises :class:`LabError` when the daemon does not answer, or refuses.
         """
         try:
-            with socket.socket(socket.AF_UNIX) as control:
-                control.settimeout(CONTROL_TIMEOUT_S)
-                control.connect(str(self.paths.control(name)))
-                control.sendall(b'{"command": "view"}\n')
-                with control.makefile("rb") as answers:
-                    line = answers.readline(VIEW_LIMIT_BYTES)
-        except OSError as error:
-            raise LabError(f"{name}: the daemon does not answer: {error}") from None
-        try:
-            reply: dict[str, Any] = json.loads(line)
-        except ValueError:
-            raise LabError(f"{name}: the daemon answers {line[:200]!r}") from None
-        return reply
+            return ask(self.paths.control(name), {"command": command, **fields})
+        except Refused as error:
+            raise LabError(f"{name}: {error}") from None
+
+    def view(self, name: str) -> dict[str, Any]:
+        """What a node thinks of the cluster: its DVIPAs, targets and members."""
+        return dict(self.ask(name, "view")["view"])
 
     def holder(self, dvipa: Address, seen_by: str = "client") -> str | None:
         """The host to which `seen_by` sends packets for `dvipa` now, by its neighbour table."""

@@ -300,7 +300,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("demo: FAILED interrupted", flush=True)
         return 1
     except (LabError, OSError, subprocess.SubprocessError) as error:
-        why = " ".join(str(error).split())
+        first, *more = str(error).splitlines() or [type(error).__name__]
+        for line in more:
+            print(f"   {line}")
+        why = f"{first} {more[-1].strip()}" if more else first
         print(f"demo: FAILED {why}", flush=True)
         return 1
     print(f"demo: OK {figures}", flush=True)
