@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import signal
 import sys
@@ -26,10 +27,8 @@ from dvipad.adapters.notify import notify
 from dvipad.adapters.queue_keeper import QueueKeeper
 from dvipad.adapters.rules import Rules
 from dvipad.adapters.runner import Runner
-from dvipad.config.check import load_node
+from dvipad.config.check import Configuration, load
 from dvipad.config.errors import ConfigError
-from dvipad.config.model import Profile
-from dvipad.config.node import NodeConfig
 from dvipad.core.inputs import Input, ProfileChanged, Started, StopRequested
 from dvipad.core.node import Node
 from dvipad.operator import Operator
@@ -40,6 +39,8 @@ LEASE_INTERVAL_S: Final = 0.1
 REPAIR_INTERVAL_S: Final = 1.0
 EVENTS_REST_S: Final = 0.005
 """Socket events are read this long after the last reading at the earliest, so that they batch."""
+LISTEN_S: Final = 10.0
+LISTEN_RETRY_S: Final = 0.1
 LATE_S: Final = 0.25
 
 log = logging.getLogger("dvipad")
@@ -53,13 +54,11 @@ def now_ms() -> int:
 class Daemon:
     """One node. `run` ends when the node left the cluster."""
 
-    def __init__(
-        self, config: NodeConfig, profile: Profile, path: Path, features: Features
-    ) -> None:
-        self.config = config
+    def __init__(self, configuration: Configuration, path: Path, features: Features) -> None:
+        self.config = configuration.node
+        self.profile = configuration.profile
         self._features = features
-        self.profile = profile
-        self.node = Node(core_settings(config))
+        self.node = Node(core_settings(self.config))
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._commands = ThreadPoolExecutor(1, thread_name_prefix="commands")
         self._path = path
@@ -85,14 +84,25 @@ class Daemon:
         await self._read_sockets_once()
         if self.queue is not None:
             await self.queue.start()
-        await self.mesh.start()
+        await self._listen()
         await self.operator.start()
         self._signals(loop)
         self._serve(loop)
-        log.info("node %s is up, XCF address %s", self.config.node, self.config.xcf)
+        log.info("node %s is up, XCF address %s", self.config.name, self.config.xcf)
         notify("READY=1")
         await self._left.wait()
         await self._shut_down()
+
+    async def _listen(self) -> None:
+        """An IPv6 XCF address cannot be used while the kernel checks it for duplicates."""
+        give_up = time.monotonic() + LISTEN_S
+        while True:
+            try:
+                return await self.mesh.start()
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL or time.monotonic() > give_up:
+                    raise
+            await asyncio.sleep(LISTEN_RETRY_S)
 
     def _queue_keeper(self, mark: int) -> QueueKeeper | None:
         """Without NFQUEUE the kernel makes every choice itself."""
@@ -160,14 +170,14 @@ class Daemon:
     def reload(self) -> None:
         """Follow the profile file as it is now; with a defect in it nothing changes (D11)."""
         try:
-            config, profile = load_node(self._path)
+            configuration = load(self._path)
         except ConfigError as error:
             log.error("profile not changed:\n%s", error)
             return
-        if config != self.config:
+        if configuration.node != self.config:
             log.warning("changes of %s other than the profile need a restart", self._path)
-        self.profile = profile
-        self.feed(ProfileChanged(profile))
+        self.profile = configuration.profile
+        self.feed(ProfileChanged(self.profile))
         log.info("profile read again")
 
     # -- sockets ------------------------------------------------------------------------------
@@ -241,17 +251,19 @@ def main(path: Path) -> int:
         level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr
     )
     try:
-        config, profile = load_node(path)
+        configuration = load(path)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
+    for warning in configuration.warnings:
+        log.warning("%s", warning)
     features = detect()
     for missing in features.missing:
         log.log(logging.CRITICAL if missing.fatal else logging.WARNING, "%s", missing.text())
     if features.fatal():
         return 1
     try:
-        asyncio.run(Daemon(config, profile, path, features).run())
+        asyncio.run(Daemon(configuration, path, features).run())
     except OSError as error:
         log.critical("cannot start: %s", error)
         return 1

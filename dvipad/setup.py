@@ -21,7 +21,7 @@ def core_settings(config: NodeConfig) -> NodeSettings:
     """Who this node is, and the core's timers."""
     timers = config.timers
     return NodeSettings(
-        config.node,
+        config.name,
         config.xcf,
         len(config.peers),
         Timers(
@@ -36,7 +36,7 @@ def core_settings(config: NodeConfig) -> NodeSettings:
 
 def mesh_settings(config: NodeConfig) -> MeshSettings:
     """The mesh; the wall clock makes the incarnation grow with each start."""
-    member = Member(config.node, config.xcf, config.mesh.port)
+    member = Member(config.name, config.xcf, config.mesh.port)
     timers = config.timers
     return MeshSettings(
         Hello(config.cluster, member, time.time_ns()),

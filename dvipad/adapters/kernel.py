@@ -17,7 +17,9 @@ from pyroute2.netlink.exceptions import NetlinkError
 from dvipad.adapters.addresses import Addresses
 from dvipad.adapters.announce import Announcer
 from dvipad.adapters.bpf import layout
-from dvipad.adapters.bpf.plane import CrtRow, DataPlane, PlaneSettings
+from dvipad.adapters.bpf.crt import CrtRow
+from dvipad.adapters.bpf.plane import DataPlane
+from dvipad.adapters.bpf.settings import PlaneSettings
 from dvipad.adapters.socket_events import EventsLost, SocketSettings, Watcher
 from dvipad.adapters.sockets import open_watcher
 from dvipad.address import Address
@@ -111,8 +113,8 @@ class Kernel:
         """What a former daemon left: its DVIPAs; addresses that no rule covers are removed."""
         found = self.plane.adopted()
         ports: dict[Address, list[int]] = {}
-        for dvipa, port in self.plane.services():
-            ports.setdefault(dvipa, []).append(port)
+        for row in self.plane.services():
+            ports.setdefault(row.dvipa, []).append(row.port)
         known = {row.dvipa for row in found}
         for dvipa, owned in self._addresses.listed().items():
             if dvipa in known:
@@ -197,9 +199,9 @@ class Kernel:
         )
 
     def _forget(self, dvipa: Address) -> None:
-        for known, port in self.plane.services():
-            if known == dvipa:
-                self.plane.remove_service(known, port)
+        for row in self.plane.services():
+            if row.dvipa == dvipa:
+                self.plane.remove_service(dvipa, row.port)
         self.plane.remove_dvipa(dvipa)
         self.plane.purge_dvipa(dvipa)
 
@@ -225,7 +227,8 @@ class Kernel:
         ]
 
     def repair(self) -> list[Address]:
-        """Put back addresses that somebody removed; returns them."""
+        """Put back addresses that somebody removed, and follow routes; returns the addresses."""
+        self.plane.refresh_routes()
         listed = self._addresses.listed()
         missing = [dvipa for dvipa, owned in self._placed.items() if listed.get(dvipa) is not owned]
         for dvipa in missing:
