@@ -16,6 +16,9 @@ _SYSTEM: Final = Path("/sys/fs/bpf")
 _SOURCE: Final = "dvipad"
 """Source of the mounts that we make, by which we know them again."""
 
+_OF_THE_KERNEL: Final = frozenset({"maps.debug", "progs.debug"})
+"""Files in the root of each bpffs (CONFIG_BPF_PRELOAD)."""
+
 _UNMOUNT_DETACH: Final = 2
 
 
@@ -64,7 +67,7 @@ def clear(pin_dir: Path, names: Iterable[str]) -> None:
         return
     for name in names:
         (pin_dir / name).unlink(missing_ok=True)
-    if any(pin_dir.iterdir()):
+    if {each.name for each in pin_dir.iterdir()} - _OF_THE_KERNEL:
         return
     if _mounted_by_us(pin_dir):
         libc = ctypes.CDLL(None, use_errno=True)
