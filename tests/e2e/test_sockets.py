@@ -296,7 +296,8 @@ def test_2000_sockets_are_what_ss_says(watcher: Watcher) -> None:
             if number >= 2000:
                 server.close()
                 client.close()
-        wait_for(watcher, ConnectionsEnded)  # of those that are in TIME-WAIT now
+        if isinstance(watcher, SocketWatcher):  # polling does not see what comes and goes
+            wait_for(watcher, ConnectionsEnded)
         shown = connections_by_ss(DVIPA4)
         assert len(shown) == 2000
         assert set(split_keys(watcher.connections(DVIPA4)[0])) == shown
