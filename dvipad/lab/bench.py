@@ -44,7 +44,7 @@ def measure(cluster: Cluster, address: Address, new_connections: bool, seconds: 
     result = wrk.parse(done.stdout.splitlines())
     strangers = set(result.servers) - {host.name for host in cluster.spec.hosts()}
     if result.errors or strangers:
-        raise LabError(f"wrk to {address}: {result.errors} errors, answers {dict(result.servers)}")
+        raise LabError(f"wrk to {address}: errors {result.errors}, answers {result.servers}")
     return result.rate_per_s
 
 

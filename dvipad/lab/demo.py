@@ -118,7 +118,7 @@ class Demo:
         result = wrk.parse(self._lines(process))
         self._scene.wrk.update(result.servers)
         if process.wait() or result.errors or not set(result.servers) <= set(self._targets):
-            raise LabError(f"wrk: {result.errors} errors, answers {dict(result.servers)}")
+            raise LabError(f"wrk: errors {result.errors}, answers {result.servers}")
 
     def open_connections(self) -> int:
         """Open the long connections, and go on opening new ones; returns how many are open."""

@@ -22,8 +22,9 @@ function done(summary)
   for _, thread in ipairs(threads) do
     for name, count in pairs(thread:get("servers")) do print("server " .. name .. " " .. count) end
   end
-  local e = summary.errors
-  print("errors all " .. (e.connect + e.read + e.write + e.timeout))
+  for _, kind in ipairs({"connect", "read", "write", "timeout"}) do
+    print("errors " .. kind .. " " .. summary.errors[kind])
+  end
   print("requests all " .. summary.requests)
   print("microseconds all " .. summary.duration)
 end
@@ -32,10 +33,10 @@ end
 
 @dataclass(frozen=True, slots=True)
 class WrkResult:
-    """`servers`: name that the answers gave → how many; `errors`: of connections and requests."""
+    """`servers`: name that the answers gave → how many; `errors`: kind → how many, if any."""
 
     servers: Mapping[str, int]
-    errors: int
+    errors: Mapping[str, int]
     requests: int
     seconds: float
 
@@ -72,7 +73,7 @@ def parse(lines: Iterable[str]) -> WrkResult:
     try:
         return WrkResult(
             servers=found.get("server", {}),
-            errors=found["errors"]["all"],
+            errors={kind: count for kind, count in found["errors"].items() if count},
             requests=found["requests"]["all"],
             seconds=found["microseconds"]["all"] / 1e6,
         )

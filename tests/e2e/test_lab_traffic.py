@@ -138,7 +138,7 @@ def test_nginx_says_where_it_is(make_cluster: MakeCluster, family: int) -> None:
         new_connections=True,
     )
     result = wrk.parse(cluster.run("client", argv).stdout.splitlines())
-    assert result.errors == 0
+    assert result.errors == {}
     assert result.servers == {"t1": result.requests}
     nginx.stop()
     assert cluster.run("client", ["curl", "-gs", f"http://{host}/"], check=False).returncode == 7

@@ -106,13 +106,14 @@ def test_wrk_figures_are_read_and_their_absence_is_an_error() -> None:
             "server t1 100",
             "server t2 90",
             "server t1 10",
-            "errors all 3",
+            "errors read 3",
+            "errors write 0",
             "requests all 200",
             "microseconds all 2e+06",
         ]
     )
     assert result.servers == {"t1": 110, "t2": 90}
-    assert (result.errors, result.rate_per_s) == (3, 100)
+    assert (result.errors, result.rate_per_s) == ({"read": 3}, 100)
     with pytest.raises(LabError, match="unable to connect"):
         wrk.parse(["unable to connect to 192.0.2.100:80 Connection refused"])
     assert wrk.url_of(ip_address("2001:db8::1"), 80) == "http://[2001:db8::1]:80/"
