@@ -21,8 +21,12 @@ struct mss_option {
 static __always_inline void write_mss(struct __sk_buff *skb, __u32 tcp, __u32 option, __be16 old,
 				      __be16 new)
 {
-	if (bpf_l4_csum_replace(skb, tcp + __builtin_offsetof(struct tcphdr, check), old, new,
-				sizeof(new)))
+	/* After an odd number of NOPs the value lies across two of the checksum's words. */
+	bool odd = (option - tcp) & 1;
+
+	if (bpf_l4_csum_replace(skb, tcp + __builtin_offsetof(struct tcphdr, check),
+				odd ? __builtin_bswap16(old) : old,
+				odd ? __builtin_bswap16(new) : new, sizeof(new)))
 		return;
 	bpf_skb_store_bytes(skb, option + __builtin_offsetof(struct mss_option, mss), &new,
 			    sizeof(new), 0);

@@ -1,0 +1,96 @@
+"""Which SYNs go to the queue worker, and what it sees of the maps."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Iterator
+
+import pytest
+from dvs_network import inside
+from plane_network import PASS, Bench, bench, frame
+from plane_packets import (
+    DVIPA,
+    OWN,
+    PORT,
+    TARGETS,
+    four,
+    from_client,
+    key,
+    own,
+    serve,
+)
+
+from dvipad.adapters.bpf.worker_view import WorkerView
+from dvipad.address import pack
+
+__all__ = ["four"]
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def queued() -> Iterator[tuple[Bench, WorkerView]]:
+    """A plane whose worker is fit."""
+    with bench(str(OWN[4]), liveness_port=4999, window=4, stale_ms=60_000) as made:
+        own(made)
+        serve(made, TARGETS[4], offload=False)
+        worker = WorkerView.open(made.plane.settings.pin_dir)
+        with inside(made.netns), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as liveness:
+            liveness.bind(("127.0.0.1", 4999))
+            worker.beat(time.monotonic_ns())
+            yield made, worker
+        worker.close()
+
+
+def test_a_syn_for_the_worker_is_marked_and_passes(queued: tuple[Bench, WorkerView]) -> None:
+    made, worker = queued
+    packet = frame(*from_client(6, "S"))
+    result = made.run("ingress", packet)
+    assert (result.verdict, result.packet, made.counted()) == (PASS, packet, {"queued": 1})
+    assert struct.unpack_from("=I", result.context, 8) == (made.plane.settings.mark,)
+    assert worker.undecided() == 1
+    index = worker.choose(pack(DVIPA[6]), PORT)
+    assert index is not None
+    assert worker.target(index) == TARGETS[4][0]
+    worker.insert_embryonic(key(6), index)
+    worker.done(1)
+    assert worker.undecided() == 0
+    assert worker.lookup_route(key(6)) == (index, False)
+    made.ingress(*from_client(6, "A"))
+    assert made.counted() == {"promoted": 1, "hit_embryonic": 1, "encapsulated": 1}
+    assert made.plane.totals() == {(DVIPA[6], PORT, TARGETS[4][0]): 1}
+    result = made.ingress(*from_client(4, "S"))
+    assert made.counted() == {"queued": 1}
+
+
+def test_the_kernel_chooses_when_the_worker_is_unfit(queued: tuple[Bench, WorkerView]) -> None:
+    made, worker = queued
+    for port in range(1, 5):
+        made.ingress(*from_client(4, "S", port=port))
+        assert made.counted() == {"queued": 1}
+    made.ingress(*from_client(4, "S", port=5))
+    assert made.counted() == {"worker_window": 1, "chosen": 1, "encapsulated": 1}
+    worker.settle()
+    worker.beat(time.monotonic_ns() - 61_000_000_000)
+    made.ingress(*from_client(4, "S", port=6))
+    assert made.counted() == {"worker_stale": 1, "chosen": 1, "encapsulated": 1}
+    worker.beat(time.monotonic_ns())
+    made.ingress(*from_client(4, "S", port=7))
+    assert made.counted() == {"queued": 1}
+
+
+def test_a_dead_worker_and_a_budget() -> None:
+    with bench(str(OWN[4]), liveness_port=4998, stale_ms=60_000, budget_per_s=1) as made:
+        own(made)
+        serve(made, TARGETS[4], offload=False)
+        worker = WorkerView.open(made.plane.settings.pin_dir)
+        worker.beat(time.monotonic_ns())
+        seen: dict[str, int] = {}
+        for port in range(1, 9):
+            made.ingress(*from_client(4, "S", port=port))
+            for name, count in made.counted().items():
+                seen[name] = seen.get(name, 0) + count
+        worker.close()
+        assert seen.keys() == {"worker_dead", "worker_budget", "chosen", "encapsulated"}
+        assert seen["chosen"] == 8
