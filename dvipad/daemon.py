@@ -80,10 +80,10 @@ class Daemon:
         adopted = await loop.run_in_executor(self.thread, self.kernel.adopted)
         self._renew_lease()
         self.feed(ProfileChanged(self.profile))
-        self.feed(Started(adopted))
         await self._read_sockets_once()
         if self.queue is not None:
             await self.queue.start()
+        self.feed(Started(adopted))
         await self._listen()
         await self.operator.start()
         self._signals(loop)

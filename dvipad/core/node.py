@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Final, assert_never
 
 from dvipad.address import Address
 from dvipad.core.context import Context, NodeSettings
@@ -49,6 +49,10 @@ from dvipad.wire.messages import (
     VipaList,
 )
 
+ALONE_FACTOR: Final = 4
+"""A starting node that reaches none of its peers waits so many times `join_ms` for them: claiming
+an address that one of them has would cost its connections."""
+
 
 class Node:
     """The pure core of one `dvipad`."""
@@ -86,7 +90,8 @@ class Node:
         times = [*context.membership.deadlines(), *self.owners.deadlines()]
         times += self.distributor.deadlines()
         if not context.joined and self._started_ms is not None:
-            times.append(self._started_ms + context.settings.timers.join_ms)
+            join_ms = context.settings.timers.join_ms
+            times += [self._started_ms + join_ms, self._started_ms + ALONE_FACTOR * join_ms]
         return min((time for time in times if time > context.now_ms), default=None)
 
     def view(self) -> NodeView:
@@ -225,8 +230,9 @@ class Node:
             return
         listed = sum(peer.listed for peer in context.membership)
         seeds = context.settings.seeds
-        waited = context.now_ms >= self._started_ms + context.settings.timers.join_ms
-        context.joined = waited or (seeds > 0 and listed >= seeds)
+        waited_ms = context.now_ms - self._started_ms
+        patience_ms = context.settings.timers.join_ms * (1 if listed or not seeds else ALONE_FACTOR)
+        context.joined = waited_ms >= patience_ms or (seeds > 0 and listed >= seeds)
 
     def _leave(self) -> None:
         if not self.context.stopping or self._left:

@@ -27,6 +27,7 @@ THIS_NODE: Final = 0
 """Index of this node in `targets`."""
 
 DVIPA_COLLECTING: Final = 1
+DVIPA_QUIET: Final = 2
 SERVICE_OFFLOAD: Final = 1
 
 ADDRESS_SIZE: Final = 16

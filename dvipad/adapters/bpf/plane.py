@@ -13,6 +13,7 @@ from dvipad.adapters.bpf.crt import CrtRow, CrtTable
 from dvipad.adapters.bpf.layout import (
     COUNTERS,
     DVIPA_COLLECTING,
+    DVIPA_QUIET,
     THIS_NODE,
     Dvipa,
     Role,
@@ -101,17 +102,20 @@ class DataPlane:
         role: Role,
         epoch: int,
         collecting: bool = False,
+        quiet: bool = False,
         successor: Address | None = None,
     ) -> None:
         """Sets what this node is to a DVIPA; packets are treated so from this instant on.
 
-        `collecting`: an owner whose CRT is incomplete. `successor`: XCF address of who has a
+        `collecting`: an owner whose CRT is incomplete. `quiet`: an owner to be, that answers no
+        ARP and no NDP yet. `successor`: XCF address of who has a
         MOVING DVIPA now.
         """
         index = THIS_NODE if successor is None else self._targets.index(successor)[0]
+        flags = (DVIPA_COLLECTING if collecting else 0) | (DVIPA_QUIET if quiet else 0)
         value = Dvipa(
             role=role,
-            flags=DVIPA_COLLECTING if collecting else 0,
+            flags=flags,
             epoch=epoch,
             successor=index,
         )
