@@ -23,7 +23,14 @@ from dvipad.lab import wrk
 from dvipad.lab.cluster import Cluster, destroy
 from dvipad.lab.demo_table import Scene, Screen
 from dvipad.lab.spec import Kind, LabError, LabSpec
-from dvipad.lab.traffic import EchoServer, LongConnections, LongReport, NewConnections, Nginx
+from dvipad.lab.traffic import (
+    EchoServer,
+    LongConnections,
+    LongReport,
+    NewConnections,
+    NewReport,
+    Nginx,
+)
 
 PREFIX: Final = "demo"
 HTTP_PORT: Final = 80
@@ -172,13 +179,12 @@ class Demo:
         self._watch(WATCH_S)
         if self._new is None:
             raise LabError("no new connections are being made")
-        self._new.phase("survivors")
-        before = dict(self._scene.new)
+        self._say_new(self._new.phase("survivors"))
         self._watch(WATCH_S)
         served = {name: self._scene.new.get(name, 0) for name in self._targets}
         idle = [name for name in self._targets if name != target and not served[name]]
         if idle or served[target]:
-            raise LabError(f"after the end of {target}, new connections: {served}, not {before}")
+            raise LabError(f"after the end of {target}, new connections: {served}")
 
     def finish(self, victim: str) -> int:
         """Stop the traffic; returns the connections lost, those of `victim` not counted."""
@@ -195,13 +201,17 @@ class Demo:
     def _phase(self, name: str) -> LongReport:
         if self._long is None or self._new is None:
             raise LabError("no connections are open")
-        done = self._new.phase(name)
+        self._say_new(self._new.phase(name))
+        return self._long.phase(name)
+
+    def _say_new(self, done: NewReport) -> None:
+        """Say how new connections fared, if any of them was hurt."""
         if done.failed or done.slowed:
+            failed = f"{sum(done.failed.values())} failed {dict(done.failed) or ''}".strip()
             self._screen.say(
                 f"   new connections in {done.seconds:.1f} s: {done.answered} answered, "
-                f"{sum(done.failed.values())} failed {dict(done.failed)}, {done.slowed} slowed"
+                f"{failed}, {done.slowed} slowed by a retransmitted SYN"
             )
-        return self._long.phase(name)
 
     def _say_gap(self, what: str, report: LongReport) -> None:
         self._screen.say(
