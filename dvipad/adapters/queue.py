@@ -273,9 +273,9 @@ class Supervisor:
         worker = Worker(self._view, sender.send, self._state)
         self._callback.handle = worker.handle
         loop = Loop(self._queue, worker, self._view, lambda: self._stopping)
+        liveness = liveness_socket(self._view.liveness_port)  # no beat before it is ours
         worker.beat()
         self._state.reclaimed += reclaim(self._queue.get_fd(), self._settings.number)
-        liveness = liveness_socket(self._view.liveness_port)
         if not self._state.started:
             self._state.started = 1
             os.write(self._ready, _READY)

@@ -311,7 +311,7 @@ def test_connections_from_before_are_found(settings: SocketSettings) -> None:
     for listener, client, server, _key in made:
         for each in (server, client, listener):
             each.close()
-    gone = set()
+    gone: set[bytes] = set()
     while len(gone) < 20:
         gone |= set(split_keys(wait_for(watcher, ConnectionsEnded).keys))
     assert gone == {row[3] for row in made}

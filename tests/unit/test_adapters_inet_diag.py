@@ -6,6 +6,7 @@ import errno
 import struct
 from ipaddress import IPv4Address, IPv6Address
 from socket import AF_INET, AF_INET6
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from dvipad.adapters.inet_diag import (
 )
 from dvipad.address import Address, pack
 
+VERSIONS: st.SearchStrategy[Literal[4, 6]] = st.sampled_from([4, 6])
 PORTS = st.integers(0, 65535)
 
 
@@ -41,9 +43,9 @@ def done() -> bytes:
     return struct.pack("=IHHIIi", 20, 3, 2, 1, 0, 0)
 
 
-@given(st.sampled_from([4, 6]), st.data(), PORTS, PORTS)
+@given(VERSIONS, st.data(), PORTS, PORTS)
 def test_key_is_client_then_dvipa(
-    version: int, data: st.DataObject, lport: int, rport: int
+    version: Literal[4, 6], data: st.DataObject, lport: int, rport: int
 ) -> None:
     local = data.draw(st.ip_addresses(v=version))
     remote = data.draw(st.ip_addresses(v=version))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -27,6 +28,7 @@ from dvipad.address import Address, pack
 
 DVIPA4, DVIPA6 = ip_address("198.51.100.1"), ip_address("2001:db8::1")
 XCF = ip_address("192.0.2.7")
+VERSIONS: st.SearchStrategy[Literal[4, 6]] = st.sampled_from([4, 6])
 PORTS = st.integers(1, 65535)
 
 
@@ -101,8 +103,10 @@ def judge(tables: Tables, *payloads: bytes) -> tuple[QueueState, list[Queued], l
     return state, packets, sent
 
 
-@given(st.sampled_from([4, 6]), st.data(), PORTS, PORTS)
-def test_key_of_a_syn(version: int, data: st.DataObject, client_port: int, port: int) -> None:
+@given(VERSIONS, st.data(), PORTS, PORTS)
+def test_key_of_a_syn(
+    version: Literal[4, 6], data: st.DataObject, client_port: int, port: int
+) -> None:
     client = data.draw(st.ip_addresses(v=version))
     dvipa = data.draw(st.ip_addresses(v=version))
     parsed = parse_syn(syn(client, dvipa, (client_port, port)))

@@ -9,7 +9,6 @@ import pytest
 
 from dvipad.adapters.rules import (
     COMMENT,
-    COMMENT_WITH_TABLE,
     Backend,
     Outcome,
     RuleError,
@@ -92,9 +91,8 @@ def test_nft_rule_is_recognised_by_mark_and_queue() -> None:
 
 
 def test_a_table_counts_as_unused_only_when_nothing_is_in_it() -> None:
-    chain = {"chain": {"name": "PREROUTING", "policy": "accept"}}
+    chain: dict[str, dict[str, object]] = {"chain": {"name": "PREROUTING", "policy": "accept"}}
     assert table_is_unused([{"metainfo": {}}, {"table": {}}, chain])
     assert not table_is_unused([chain, {"rule": {}}])
     assert not table_is_unused([{"chain": {"name": "OUTPUT", "policy": "drop"}}])
     assert not table_is_unused([{"set": {}}])
-    assert COMMENT != COMMENT_WITH_TABLE

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dvipad.adapters.bpf.layout import connection_key
 from dvipad.adapters.features import Features, Missing, has_bpffs
+from dvipad.adapters.inet_diag import ListenerKey
 from dvipad.adapters.queue_counters import attach, create
 from dvipad.adapters.socket_events import (
     LINGERING_MAX,
@@ -91,7 +92,12 @@ def test_listeners_in_a_total_order() -> None:
 
 def test_only_what_could_serve_a_dvipa_is_relevant() -> None:
     other = IPv4Address("203.0.113.1")
-    listeners = {(None, 1): 1, (IPv4Address("0.0.0.0"), 2): 1, (DVIPA, 3): 1, (other, 4): 1}
+    listeners: dict[ListenerKey, int] = {
+        (None, 1): 1,
+        (IPv4Address("0.0.0.0"), 2): 1,
+        (DVIPA, 3): 1,
+        (other, 4): 1,
+    }
     assert {port for _address, port in relevant(listeners, frozenset({DVIPA}))} == {1, 2, 3}
 
 
