@@ -39,6 +39,8 @@ XCF = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
 TARGETS = {v: tuple(type(XCF[v])(int(XCF[v]) + i) for i in (1, 2, 3)) for v in (4, 6)}
 CLIENTS = {4: int(ip_address("198.18.0.0")), 6: int(ip_address("2001:db8:c::"))}
 HUNG_MS = 150
+RETRANSMISSION_S = 1.0
+"""What a client waits before it sends a SYN again: a successor must be faster."""
 
 
 @dataclass
@@ -213,11 +215,11 @@ def test_what_a_hung_worker_holds_is_decided_by_its_successor(node: Node) -> Non
     began = time.monotonic()
     for client in range(200):
         node.wire.send(node.syn(client))
-    assert node.plane.counters()["queued"] == 200
     seen = node.forwarded(200, 3.0)
     assert len(seen) == 200
-    assert time.monotonic() - began < (HUNG_MS + 250) / 1000
-    assert node.queue.counters()["reclaimed"] >= 200
+    assert time.monotonic() - began < RETRANSMISSION_S
+    assert node.queue.counters()["hung"] == 1
+    assert node.queue.counters()["reclaimed"] > 100
     view = WorkerView.open(node.settings.pin_dir)
     eventually(lambda: view.undecided() == 0)
     view.close()
