@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
-from dvs_network import inside, namespace, pair, run, wait_readable
 from scapy.layers.inet6 import ICMPv6ND_NA
 from scapy.layers.l2 import ARP, Ether
 
 from dvipad.adapters.addresses import Addresses
 from dvipad.adapters.announce import Announcer
 from dvipad.address import Address
+from tests.e2e.dvs_network import inside, namespace, pair, run, wait_readable
 
 pytestmark = pytest.mark.e2e
 

@@ -18,7 +18,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import pytest
-from dvs_network import bpffs, eventually, inside, namespace, pair, run, wait_readable
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
@@ -30,6 +29,7 @@ from dvipad.adapters.inet_diag import InetDiag, State
 from dvipad.adapters.queue import QueueError, QueueSettings, QueueSupervisor
 from dvipad.adapters.rules import Rules, probe
 from dvipad.address import Address
+from tests.e2e.dvs_network import bpffs, eventually, inside, namespace, pair, run, wait_readable
 
 pytestmark = pytest.mark.e2e
 

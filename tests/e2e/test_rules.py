@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from dvs_network import inside, namespace, run
 
 from dvipad.adapters.rules import Backend, Rules, probe
+from tests.e2e.dvs_network import inside, namespace, run
 
 pytestmark = pytest.mark.e2e
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from dvs_network import bpffs, inside, namespace, run, wait_readable
 
 from dvipad.adapters.bpf.layout import connection_key, split_keys
 from dvipad.adapters.bpf.settings import object_file
@@ -25,6 +24,7 @@ from dvipad.core.inputs import (
     Listener,
     ListenersChanged,
 )
+from tests.e2e.dvs_network import bpffs, inside, namespace, run, wait_readable
 
 pytestmark = pytest.mark.e2e
 

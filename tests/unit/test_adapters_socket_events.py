@@ -92,12 +92,8 @@ def test_listeners_in_a_total_order() -> None:
 
 def test_only_what_could_serve_a_dvipa_is_relevant() -> None:
     other = IPv4Address("203.0.113.1")
-    listeners: dict[ListenerKey, int] = {
-        (None, 1): 1,
-        (IPv4Address("0.0.0.0"), 2): 1,
-        (DVIPA, 3): 1,
-        (other, 4): 1,
-    }
+    addresses = (None, IPv4Address("0.0.0.0"), DVIPA, other)
+    listeners: dict[ListenerKey, int] = {(a, port): 1 for port, a in enumerate(addresses, 1)}
     assert {port for _address, port in relevant(listeners, frozenset({DVIPA}))} == {1, 2, 3}
 
 
