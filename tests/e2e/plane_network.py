@@ -12,13 +12,13 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from dvs_network import inside, run
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from dvipad.adapters.bpf.plane import DataPlane
 from dvipad.adapters.bpf.settings import PlaneSettings
 from dvipad.adapters.bpf.tc import TestRun, test_run
+from tests.e2e.dvs_network import inside, run
 
 PASS = 0xFFFF_FFFF
 DROP = 2

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
-from plane_network import Bench, bench
-from scapy.layers.inet import GRE, IP, TCP
+from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import GRE
 from scapy.packet import Packet, Raw
 
 from dvipad.adapters.bpf.layout import Role, connection_key
 from dvipad.address import Address
+from tests.e2e.plane_network import Bench, bench
 
 OWN = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
 TARGETS = {
@@ -24,7 +26,7 @@ CLIENT = {4: ip_address("203.0.113.9"), 6: ip_address("2001:db8:2::9")}
 PORT = 80
 
 
-def ip(source: Address, destination: Address, **fields: int) -> Packet:
+def ip(source: Address, destination: Address, **fields: Any) -> Packet:
     if source.version == 4:
         return IP(src=str(source), dst=str(destination), **fields)
     if "tos" in fields:
@@ -32,7 +34,7 @@ def ip(source: Address, destination: Address, **fields: int) -> Packet:
     return IPv6(src=str(source), dst=str(destination), **fields)
 
 
-def from_client(version: int, flags: str, port: int = 1000, **fields: int) -> list[Packet]:
+def from_client(version: int, flags: str, port: int = 1000, **fields: Any) -> list[Packet]:
     return [
         ip(CLIENT[version], DVIPA[version], **fields),
         TCP(sport=port, dport=PORT, flags=flags, seq=7),
@@ -41,7 +43,7 @@ def from_client(version: int, flags: str, port: int = 1000, **fields: int) -> li
 
 
 def through_tunnel(
-    inner: list[Packet], outer: int, gre: bool, source: Address | None = None, **fields: int
+    inner: list[Packet], outer: int, gre: bool, source: Address | None = None, **fields: Any
 ) -> list[Packet]:
     header = ip(source or TARGETS[outer][0], OWN[outer], **fields)
     return [header, *([GRE()] if gre else []), *inner]

@@ -7,17 +7,6 @@ import struct
 import time
 
 import pytest
-from dvs_network import inside
-from plane_network import DROP, PASS, PEER_MAC, Bench, frame
-from plane_packets import (
-    CLIENT,
-    DVIPA,
-    OWN,
-    PORT,
-    four,
-    ip,
-    own,
-)
 from scapy.layers.inet import TCP
 from scapy.layers.inet6 import (
     ICMPv6ND_NS,
@@ -28,6 +17,17 @@ from scapy.packet import Raw
 
 from dvipad.adapters.bpf.layout import Role
 from dvipad.address import Address
+from tests.e2e.dvs_network import inside
+from tests.e2e.plane_network import DROP, PASS, PEER_MAC, Bench, frame
+from tests.e2e.plane_packets import (
+    CLIENT,
+    DVIPA,
+    OWN,
+    PORT,
+    four,
+    ip,
+    own,
+)
 
 __all__ = ["four"]
 pytestmark = pytest.mark.e2e

@@ -7,9 +7,19 @@ import socket
 import struct
 
 import pytest
-from dvs_network import inside, run
-from plane_network import DROP, PASS, PEER_MAC, REDIRECT, Bench, bench, frame
-from plane_packets import (
+from scapy.layers.inet import ICMP, IP, TCP
+from scapy.layers.inet6 import (
+    IPv6,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+)
+from scapy.layers.l2 import Dot1Q, Ether
+from scapy.packet import Raw
+
+from dvipad.adapters.bpf.layout import Role
+from tests.e2e.dvs_network import inside, run
+from tests.e2e.plane_network import DROP, PASS, PEER_MAC, REDIRECT, Bench, bench, frame
+from tests.e2e.plane_packets import (
     CLIENT,
     DVIPA,
     OWN,
@@ -23,16 +33,6 @@ from plane_packets import (
     serve,
     through_tunnel,
 )
-from scapy.layers.inet import ICMP, IP, TCP
-from scapy.layers.inet6 import (
-    IPv6,
-    IPv6ExtHdrFragment,
-    IPv6ExtHdrHopByHop,
-)
-from scapy.layers.l2 import Dot1Q, Ether
-from scapy.packet import Raw
-
-from dvipad.adapters.bpf.layout import Role
 
 __all__ = ["four"]
 pytestmark = pytest.mark.e2e

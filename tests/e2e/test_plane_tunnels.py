@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
-from plane_network import DROP, PASS, REDIRECT, Bench, bench, frame
-from plane_packets import (
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import GRE, Ether
+from scapy.packet import Raw
+
+from dvipad.adapters.bpf.layout import Role, Tunnel
+from tests.e2e.plane_network import DROP, PASS, REDIRECT, Bench, bench, frame
+from tests.e2e.plane_packets import (
     OWN,
     TARGETS,
     four,
@@ -17,11 +23,6 @@ from plane_packets import (
     serve,
     through_tunnel,
 )
-from scapy.layers.inet import GRE, IP, TCP
-from scapy.layers.l2 import Ether
-from scapy.packet import Raw
-
-from dvipad.adapters.bpf.layout import Role, Tunnel
 
 __all__ = ["four"]
 pytestmark = pytest.mark.e2e
@@ -74,7 +75,7 @@ def test_a_tunnel_packet_for_another_target_is_readdressed() -> None:
             own(made)
             made.plane.insert_connections(TARGETS[outer][1], key(4), b"")
             inner = from_client(4, "A")
-            limit = {"ttl" if outer == 4 else "hlim": 9}
+            limit: Any = {"ttl" if outer == 4 else "hlim": 9}
             result = made.ingress(*through_tunnel(inner, outer, False, **limit))
             assert (result.verdict, made.counted()) == (
                 REDIRECT,

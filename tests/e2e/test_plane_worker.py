@@ -8,9 +8,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from dvs_network import inside
-from plane_network import PASS, Bench, bench, frame
-from plane_packets import (
+
+from dvipad.adapters.bpf.worker_view import WorkerView
+from dvipad.address import pack
+from tests.e2e.dvs_network import inside
+from tests.e2e.plane_network import PASS, Bench, bench, frame
+from tests.e2e.plane_packets import (
     DVIPA,
     OWN,
     PORT,
@@ -21,9 +24,6 @@ from plane_packets import (
     own,
     serve,
 )
-
-from dvipad.adapters.bpf.worker_view import WorkerView
-from dvipad.address import pack
 
 __all__ = ["four"]
 pytestmark = pytest.mark.e2e

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import subprocess
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,12 @@ STRUCTS = {
 }
 
 addresses = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(
-    lambda address: address if address.version == 4 else _not_mapped(address)
+    lambda address: _not_mapped(address) if isinstance(address, IPv6Address) else address
 )
 ports = st.integers(0, 65535)
 
 
-def _not_mapped(address: Any) -> Address:
+def _not_mapped(address: IPv6Address) -> Address:
     return address.ipv4_mapped or address
 
 

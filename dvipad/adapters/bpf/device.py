@@ -6,6 +6,7 @@ also runs inside an event loop, where pyroute2's synchronous interface refuses t
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -20,6 +21,7 @@ from dvipad.adapters.bpf.libbpf import BpfError
 from dvipad.adapters.bpf.tc import AttachPoint
 from dvipad.address import Address
 
+_SIOCGIFNAME: Final = 0x8910
 _SIOCGIFADDR: Final = 0x8915
 _SIOCGIFMTU: Final = 0x8921
 _SIOCGIFHWADDR: Final = 0x8927
@@ -74,7 +76,8 @@ def device(name: str) -> Device:
             (kind,) = struct.unpack_from("=H", _ioctl(handle, _SIOCGIFHWADDR, name))
             (mtu,) = struct.unpack_from("=i", _ioctl(handle, _SIOCGIFMTU, name))
         except OSError as error:
-            raise BpfError(error.errno, f"uplink {name}: {os.strerror(error.errno or 0)}") from None
+            number = error.errno or errno.ENODEV  # if_nametoindex sets none
+            raise BpfError(number, f"uplink {name}: {os.strerror(number)}") from None
         if kind != _ARPHRD_ETHER:
             raise BpfError(f"uplink {name} is not an Ethernet device (type {kind})")
         try:
@@ -84,24 +87,27 @@ def device(name: str) -> Device:
     return Device(name, ifindex, mtu, address)
 
 
-def _messages(request: bytes) -> Iterator[tuple[int, bytes]]:
+def _netlink() -> socket.socket:
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+
+
+def _messages(netlink: socket.socket, request: bytes) -> Iterator[tuple[int, bytes]]:
     """Sends one request and yields the answers: message type and payload."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
-        netlink.send(request)
-        dump = struct.unpack_from("=H", request, 6)[0] & _DUMP == _DUMP
-        while True:
-            data = netlink.recv(1 << 17)
-            while len(data) >= _HEADER.size:
-                length, kind, _flags, _sequence, _pid = _HEADER.unpack_from(data)
-                payload, data = data[_HEADER.size : length], data[(length + 3) & ~3 :]
-                if kind == _NLMSG_DONE:
-                    return
-                if kind == _NLMSG_ERROR:
-                    (number,) = struct.unpack_from("=i", payload)
-                    raise OSError(-number, os.strerror(-number))
-                yield kind, payload
-            if not dump:
+    netlink.send(request)
+    dump = struct.unpack_from("=H", request, 6)[0] & _DUMP == _DUMP
+    while True:
+        data = netlink.recv(1 << 17)
+        while len(data) >= _HEADER.size:
+            length, kind, _flags, _sequence, _pid = _HEADER.unpack_from(data)
+            payload, data = data[_HEADER.size : length], data[(length + 3) & ~3 :]
+            if kind == _NLMSG_DONE:
                 return
+            if kind == _NLMSG_ERROR:
+                (number,) = struct.unpack_from("=i", payload)
+                raise OSError(-number, os.strerror(-number))
+            yield kind, payload
+        if not dump:
+            return
 
 
 def _request(kind: int, flags: int, payload: bytes) -> bytes:
@@ -120,38 +126,48 @@ def _attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def route_to(address: Address) -> RouteTo | None:
-    """The kernel's route to `address`; None when there is none (yet)."""
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    packed = address.packed
-    attribute = _ATTRIBUTE.pack(_ATTRIBUTE.size + len(packed), _RTA_DST) + packed
-    header = _RTMSG.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0)
-    try:
-        for _kind, payload in _messages(_request(_GETROUTE, 0, header + attribute)):
+class Routes:
+    """Asks for routes in the network namespace in which it was made."""
+
+    def __init__(self) -> None:
+        self._netlink = _netlink()
+        self._ioctl = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    def to(self, address: Address) -> RouteTo | None:
+        """The kernel's route to `address`; None when there is none (yet)."""
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        packed = address.packed
+        attribute = _ATTRIBUTE.pack(_ATTRIBUTE.size + len(packed), _RTA_DST) + packed
+        header = _RTMSG.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0)
+        request = _request(_GETROUTE, 0, header + attribute)
+        try:
+            _kind, payload = next(_messages(self._netlink, request))
             attributes = _attributes(payload[_RTMSG.size :])
             ifindex = int.from_bytes(attributes.get(_RTA_OIF, b""), sys.byteorder)
-            if not ifindex:
-                continue
             metrics = _attributes(attributes.get(_RTA_METRICS, b""))
             mtu = int.from_bytes(metrics.get(_RTAX_MTU, b""), sys.byteorder)
-            return RouteTo(ifindex, mtu or _mtu_of(ifindex))
-    except OSError:
-        return None  # no route, no such device any more: both may change
-    return None
+            return RouteTo(ifindex, mtu or self._mtu(ifindex))
+        except OSError:
+            return None  # no route, or its device is just going: both may change
 
+    def _mtu(self, ifindex: int) -> int:
+        request = struct.pack("=16xi20x", ifindex)
+        name = fcntl.ioctl(self._ioctl, _SIOCGIFNAME, request)[:16].rstrip(b"\0").decode()
+        (mtu,) = struct.unpack_from("=i", _ioctl(self._ioctl, _SIOCGIFMTU, name))
+        return int(mtu)
 
-def _mtu_of(ifindex: int) -> int:
-    name = socket.if_indextoname(ifindex)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
-        (mtu,) = struct.unpack_from("=i", _ioctl(handle, _SIOCGIFMTU, name))
-    return int(mtu)
+    def close(self) -> None:
+        """Closes the sockets."""
+        self._netlink.close()
+        self._ioctl.close()
 
 
 def has_filters(ifindex: int) -> bool:
     """Whether anything hangs on the device's clsact qdisc."""
-    for parent in _PARENTS.values():
-        request = _TCMSG.pack(0, 0, ifindex, 0, parent, 0)
-        for kind, _payload in _messages(_request(_GETTFILTER, _DUMP, request)):
-            if kind == _NEWTFILTER:
+    with _netlink() as netlink:
+        for parent in _PARENTS.values():
+            request = _TCMSG.pack(0, 0, ifindex, 0, parent, 0)
+            answers = _messages(netlink, _request(_GETTFILTER, _DUMP, request))
+            if _NEWTFILTER in [kind for kind, _payload in answers]:
                 return True
     return False

@@ -228,6 +228,7 @@ class DataPlane:
 
     def close(self) -> None:
         """Lets go of the data plane; it goes on."""
+        self._targets.close()
         for each in self._maps.values():
             each.close()
         self._object.close()

@@ -38,6 +38,7 @@ class TargetTable:
         self._memory = targets.memory()
         self._entries = (Target * TARGETS_MAX).from_buffer(self._memory)
         self._family = xcf.version
+        self._routes = device.Routes()
         self._by_index: dict[int, Address] = {}
         for index, entry in enumerate(self._entries):
             if entry.family:
@@ -47,7 +48,7 @@ class TargetTable:
         self._last = max(self._by_index)
 
     def _write(self, index: int, xcf: Address) -> None:
-        route = device.route_to(xcf) if index != THIS_NODE else None
+        route = self._routes.to(xcf) if index != THIS_NODE else None
         value = Target(
             xcf=(ctypes.c_ubyte * 16).from_buffer_copy(pack(xcf)),
             family=xcf.version,
@@ -91,6 +92,10 @@ class TargetTable:
             return
         self._map.update(index_key(index), bytes(ctypes.sizeof(Target)))
         del self._by_index[index], self._by_address[xcf]
+
+    def close(self) -> None:
+        """Gives back what it asks the kernel with."""
+        self._routes.close()
 
     def refresh_routes(self) -> None:
         """Looks the devices and MTUs up again, after links or routes changed."""
