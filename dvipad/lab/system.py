@@ -75,7 +75,7 @@ def processes(wanted: Iterable[str]) -> list[int]:
 
 def _net(pid: int) -> int | None:
     try:
-        return os.stat(f"/proc/{pid}/ns/net").st_ino  # noqa: PTH116 (a link, resolved by the kernel)
+        return Path(f"/proc/{pid}/ns/net").stat().st_ino
     except OSError:
         return None
 
