@@ -70,14 +70,18 @@ class Cursor:
         while not self.ended():
             self.advance()
 
-    def items(self, *stops: Keyword) -> Iterator[Token]:
+    def items(self, *stops: Keyword, names: bool = False) -> Iterator[Token]:
         """The tokens of a list, up to one of `stops` or the end of the statement.
+
+        A misspelt statement ends the list too, unless interface `names` may be in it.
 
         The caller may take more tokens after each item. Single commas between items are
         tolerated, as the source documents write them; others are errors.
         """
         found, comma = False, None
         while not self.ended() and k.find(self.token.text, stops) is None:
+            if not names and _is_misspelt_statement(self.token):
+                break
             token = self.advance()
             if token.text != ",":
                 found, comma = True, None
@@ -116,5 +120,10 @@ class Cursor:
                 (keyword.name for keyword in k.BOUNDARIES),
                 "Start a new statement or remove it.",
             )
-            self.error(token, "not expected here", remedy)
+            misspelt = _is_misspelt_statement(token)
+            self.error(token, "not a statement" if misspelt else "not expected here", remedy)
         self.skip_statement()
+
+
+def _is_misspelt_statement(token: Token) -> bool:
+    return token.upper.startswith(("VIPA", "ENDVIPA"))

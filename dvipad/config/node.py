@@ -243,7 +243,9 @@ def _read_name(text: str) -> str | None:
 
 
 def _read_interface(text: str) -> str | None:
-    return text if _INTERFACE.fullmatch(text) and text not in (".", "..", "lo") else None
+    if not text.isprintable() or text in (".", "..", "lo"):
+        return None
+    return text if _INTERFACE.fullmatch(text) else None
 
 
 def _read_tunnel(text: str) -> Tunnel | None:
@@ -303,7 +305,7 @@ def _read_peers(top: Mapping, port: int, xcf: Address | None) -> tuple[Peer, ...
 
 def _read_paths(top: Mapping) -> PathsConfig:
     paths = Mapping(top.document, top.node("paths"), ("run", "bpffs"), "paths")
-    remedy = f"Give an absolute path of at most {_MAX_PATH} characters."
+    remedy = f"Give an absolute path of at most {_MAX_PATH} bytes."
     default = PathsConfig()
     run = paths.text("run", _read_absolute, remedy)
     bpffs = paths.text("bpffs", _read_absolute, remedy)
@@ -311,7 +313,8 @@ def _read_paths(top: Mapping) -> PathsConfig:
 
 
 def _read_absolute(text: str) -> Path | None:
-    return Path(text) if text.startswith("/") and len(text) <= _MAX_PATH else None
+    fits = text.startswith("/") and len(text.encode("utf-8", "replace")) <= _MAX_PATH
+    return Path(text) if fits and text.isprintable() else None
 
 
 def _numbers(

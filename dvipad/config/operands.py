@@ -104,25 +104,25 @@ def _read_interface(cursor: Cursor) -> str | None:
 
 def _read_ipv4(cursor: Cursor, *, with_mask: bool, networks: bool) -> list[Operand]:
     prefix_length: int | None = None
+    first = cursor.token
     if with_mask:
-        token = cursor.token
-        prefix_length = read_mask(read_address(token.text))
+        prefix_length = read_mask(read_address(first.text))
         if prefix_length is None:
             remedy = "Write the mask before the addresses, as in 255.255.255.0 192.0.2.10."
-            cursor.error(token, "not a mask", remedy)
+            cursor.error(first, "not a mask", remedy)
         if prefix_length is not None or cursor.ahead().text[:1].isdigit():
             cursor.advance()
-        if cursor.ended():
-            cursor.error(token, "a mask without an address", _form(True))
-            return []
-    operands = []
+    operands, given = [], False
     for token in cursor.items(*_trailing(networks)):
+        given = True
         address = _read_one(cursor, token, networks)
         if isinstance(address, IPv4Address):
             operands.append(Operand(token, address, prefix_length))
         elif address is not None:
             remedy = "Write a statement of its own for IPv6 addresses; they take no mask."
             cursor.error(token, "an IPv6 address among IPv4 addresses", remedy)
+    if not given:
+        cursor.error(first, "a mask without an address", _form(True))
     return operands
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Final
@@ -155,7 +154,9 @@ def show_node(node: NodeConfig) -> str:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text)  # a JSON string is a YAML string, whatever is in it
+    """A YAML double-quoted scalar; JSON is none beyond U+FFFF, where it writes surrogates."""
+    escaped = (c if " " <= c <= "~" and c not in '"\\' else f"\\U{ord(c):08x}" for c in text)
+    return f'"{"".join(escaped)}"'
 
 
 def _peer(peer: Peer) -> str:

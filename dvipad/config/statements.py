@@ -240,7 +240,7 @@ def parse_delete(cursor: Cursor, statement: Token) -> list[Change]:
     """``VIPADELETE ip... | intfname``."""
     changes: list[Change] = []
     seen = False
-    for token in cursor.items():
+    for token in cursor.items(names=True):
         seen = True
         reference = read_reference(cursor, token)
         if reference is not None:
