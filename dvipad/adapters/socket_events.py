@@ -81,7 +81,11 @@ class Watcher(Protocol):
         """What was lost, by name."""
 
     def close(self) -> None:
-        """Stops reading; a program in the kernel goes on."""
+        """Stops reading; a program in the kernel goes on. Idempotent."""
+
+    def destroy(self) -> None:
+        """Stops reading, and takes everything out of the kernel. Before the data plane does the
+        same, whose folder of pins goes only when it is empty."""
 
 
 class Schedule:

@@ -61,6 +61,7 @@ class SocketWatcher:
     """The :class:`Watcher` by tracepoint. Raises ``BpfError`` when the kernel refuses it."""
 
     def __init__(self, settings: SocketSettings) -> None:
+        self._settings = settings
         self._lingering = Lingering(settings.linger_ms)
         self._listener_schedule = Schedule(LISTENER_DELAYS_MS)
         self._origin_schedule = Schedule(ORIGIN_DELAYS_MS)
@@ -96,6 +97,11 @@ class SocketWatcher:
     def close(self) -> None:
         """Stops reading; program and tables go on."""
         self._resources.close()
+
+    def destroy(self) -> None:
+        """See :meth:`Watcher.destroy`."""
+        self.close()
+        destroy(self._settings)
 
     def fileno(self) -> int:
         """Readable when :meth:`read_events` has something to do."""

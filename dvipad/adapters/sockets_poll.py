@@ -47,6 +47,10 @@ class PollingWatcher:
         """Stops looking."""
         self._resources.close()
 
+    def destroy(self) -> None:
+        """There is nothing in the kernel."""
+        self.close()
+
     def fileno(self) -> int:
         """Readable when it is time to look again."""
         return self._timer.fileno()

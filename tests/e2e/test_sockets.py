@@ -24,7 +24,7 @@ from dvipad.core.inputs import (
     Listener,
     ListenersChanged,
 )
-from tests.e2e.dvs_network import bpffs, inside, namespace, run, wait_readable
+from tests.e2e.dvs_network import bpffs, eventually, inside, namespace, run, wait_readable
 
 pytestmark = pytest.mark.e2e
 
@@ -301,6 +301,16 @@ def test_2000_sockets_are_what_ss_says(watcher: Watcher) -> None:
         shown = connections_by_ss(DVIPA4)
         assert len(shown) == 2000
         assert set(split_keys(watcher.connections(DVIPA4)[0])) == shown
+
+
+def test_nothing_is_left_after_destroy(settings: SocketSettings) -> None:
+    before = set(run("bpftool", "-j", "link", "show").split('"id":'))
+    watcher = SocketWatcher.open(settings)
+    assert settings.pin_dir.exists()
+    watcher.destroy()
+    watcher.close()
+    assert not settings.pin_dir.exists()
+    eventually(lambda: set(run("bpftool", "-j", "link", "show").split('"id":')) <= before)
 
 
 def test_connections_from_before_are_found(settings: SocketSettings) -> None:
