@@ -1,0 +1,67 @@
+"""`python -m tests.sim --seeds N`: many seeds in two processes; `--seed K --trace`: one again."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from multiprocessing import Pool
+
+from .checks import Violation
+from .world import simulate
+
+PROCESSES = 2
+
+
+def check(seed: int) -> tuple[int, str]:
+    """Run one seed: what is wrong with it, or nothing."""
+    try:
+        simulate(seed)
+    except Violation as violation:
+        return seed, str(violation)
+    except Exception:
+        return seed, traceback.format_exc()
+    return seed, ""
+
+
+def many(first: int, count: int) -> int:
+    """Run `count` seeds from `first`; returns how many failed."""
+    started = time.monotonic()
+    failed: list[int] = []
+    with Pool(PROCESSES) as pool:
+        seeds = range(first, first + count)
+        for done, (seed, problem) in enumerate(pool.imap_unordered(check, seeds, 20), 1):
+            if problem:
+                failed.append(seed)
+                print(f"seed {seed}: {problem}\n  again: python -m tests.sim --seed {seed} --trace")
+            if done % 500 == 0 or done == count:
+                elapsed = time.monotonic() - started
+                print(f"{done} of {count} seeds, {len(failed)} failed, {elapsed:.0f} s", flush=True)
+    if failed:
+        print("failed:", *sorted(failed))
+    return len(failed)
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1_000, help="how many")
+    parser.add_argument("--from", type=int, default=0, dest="first", help="the first one")
+    parser.add_argument("--seed", type=int, help="this one only")
+    parser.add_argument("--trace", action="store_true", help="print all that happens")
+    options = parser.parse_args()
+    if options.seed is None:
+        return 1 if many(options.first, options.seeds) else 0
+    sink = print if options.trace else None
+    try:
+        world = simulate(options.seed, sink=sink)
+    except Violation as violation:
+        print(violation)
+        return 1
+    print(f"seed {options.seed} is good, {world.checks.counted} steps")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,299 @@
+"""What must hold at every step, whatever happens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from dvipad.address import Address
+from dvipad.core.dpt import target_spec
+from dvipad.core.effects import Announce, Decision, Effect, PlaceAddress, Role, SetDvipa
+from dvipad.core.inputs import EffectDone, EffectFailed, Input
+from dvipad.core.vipa import OWNING, TABLE, Ownership, State, Trigger
+
+from .scenario import TIMERS, Fault, Kind
+
+if TYPE_CHECKING:
+    from .daemon import Daemon
+    from .kernel import KernelEffect
+    from .traffic import Connection
+    from .world import Host, World
+
+TOGETHER_MS: Final = 400
+"""Nodes with an undisturbed session for so long agree on who has a DVIPA."""
+SPREAD_MS: Final = 300
+"""What a node says of its listeners is distributed by then."""
+SETTLE_MS: Final = 1_200
+"""A daemon that started, or was disturbed, is not held to much for so long."""
+DETECT_MS: Final = 700
+"""A host without power is known to be dead by then."""
+COLLECT_MS: Final = 1_500
+"""A CRT is complete by then, when nothing disturbs those that owe it."""
+EXPIRE_EVERY: Final = 8
+"""Every so many steps the core is asked whether time alone would change anything."""
+
+Memory: TypeAlias = list[tuple[Ownership, State, int, bool, str]]
+
+
+class Violation(Exception):
+    """A rule does not hold."""
+
+    def __init__(self, rule: str, text: str) -> None:
+        super().__init__(f"{rule}: {text}")
+        self.rule = rule
+
+
+class Checks:
+    """The rules; each names itself in its violation."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._epochs: dict[tuple[str, Address], int] = {}
+        self._all_disturbed_ms = 0
+        self._pairs_ms: dict[frozenset[str], int] = {}
+        self._faults: list[tuple[int, Fault]] = []
+        self._steps = 0
+        self.counted = 0
+
+    def fail(self, rule: str, text: str) -> None:
+        """Report a violation."""
+        self._world.trace("RULE", f"{rule}: {text}")
+        raise Violation(rule, f"at {self._world.loop.now_ms} ms: {text}")
+
+    # -- steps of the core ---------------------------------------------------------------------
+
+    def started(self, daemon: Daemon) -> None:
+        """A new daemon remembers no epoch but those in its kernel."""
+        for key in [key for key in self._epochs if key[0] == daemon.host.name]:
+            del self._epochs[key]
+
+    def before(self, daemon: Daemon) -> Memory:
+        """What `after` compares with."""
+        return [
+            (vipa, vipa.state, vipa.effect_id, vipa.done, vipa.failed)
+            for vipa in daemon.node.owners
+        ]
+
+    def after(
+        self, daemon: Daemon, event: Input | None, memory: Memory, effects: list[Effect]
+    ) -> None:
+        """After one step of a node."""
+        self.counted += 1
+        name = daemon.host.name
+        states = {vipa.dvipa: state for vipa, state, *_ in memory}
+        for effect in effects:
+            if isinstance(effect, Decision):
+                self._world.trace_decision(name, effect)
+                self._decided(name, states, effect)
+        adopting = daemon.adopting
+        for vipa in daemon.node.owners:
+            if vipa.state is not states.get(vipa.dvipa, State.BACKUP) and not adopting:
+                self.fail("table", f"{name}: {vipa.dvipa} came to {vipa.state} without a row")
+        if isinstance(event, EffectDone | EffectFailed):
+            self._superseded(name, event.effect_id, memory)
+        self._deadline(daemon)
+
+    def _decided(self, name: str, states: dict[Address, State], decision: Decision) -> None:
+        before, after = State(decision.before), State(decision.after)
+        known = states.get(decision.dvipa, State.BACKUP)
+        row = TABLE.get((before, Trigger(decision.trigger)))
+        if before is not known or row is None or row[1] is not after:
+            self.fail("table", f"{name}: {known} then {decision}")
+        states[decision.dvipa] = after
+        key = name, decision.dvipa
+        if decision.epoch < self._epochs.get(key, 0):
+            self.fail("epoch", f"{name}: {self._epochs[key]} then {decision}")
+        self._epochs[key] = decision.epoch
+
+    def _superseded(self, name: str, effect_id: int, memory: Memory) -> None:
+        for vipa, state, awaited, done, failed in memory:
+            if awaited == effect_id or vipa.effect_id != awaited:
+                continue
+            if (vipa.done, vipa.failed, vipa.state) != (done, failed, state) and state in OWNING:
+                self.fail("superseded", f"{name}: {effect_id} changed {vipa}")
+
+    def _deadline(self, daemon: Daemon) -> None:
+        now_ms = daemon.host.clock_ms()
+        due_ms = daemon.node.deadline()
+        if due_ms is not None and due_ms <= now_ms:
+            self.fail("deadline", f"{daemon.host.name}: {due_ms} at {now_ms}")
+        self._steps += 1
+        if self._steps % EXPIRE_EVERY == 0:
+            effects = daemon.node.expire(now_ms)
+            if effects:
+                self.fail("settled", f"{daemon.host.name}: another look gave {effects}")
+
+    # -- effects -------------------------------------------------------------------------------
+
+    def carrying_out(self, host: Host, effect: KernelEffect) -> None:
+        """Before an effect is carried out."""
+        kernel = host.kernel
+        if isinstance(effect, Announce) and not kernel.owns(effect.dvipa):
+            self.fail("announce", f"{host.name} announces {effect.dvipa}, which it does not serve")
+        if isinstance(effect, PlaceAddress) and effect.owned:
+            rules = kernel.dvipas.get(effect.dvipa)
+            if rules is None or rules.role is not Role.OWNER or rules.quiet:
+                self.fail("order", f"{host.name} places {effect.dvipa} before its rules")
+        if isinstance(effect, SetDvipa) and effect.role is Role.OWNER:
+            rules = kernel.dvipas.get(effect.dvipa)
+            if rules is not None and rules.epoch > effect.epoch:
+                self.fail("epoch", f"{host.name}: {rules} then {effect}")
+
+    def carried_out(self, host: Host, effect: KernelEffect) -> None:
+        """After an effect was carried out."""
+        if isinstance(effect, SetDvipa | PlaceAddress):
+            self._exclusive(effect.dvipa)
+
+    def periodic(self) -> None:
+        """What must hold at any time."""
+        for dvipa in self._world.scenario.dvipas:
+            self._exclusive(dvipa)
+        self._collections()
+
+    def _exclusive(self, dvipa: Address) -> None:
+        """At most one of those that hear each other owns a DVIPA, and answers for it."""
+        answering, owning = [], []
+        for host in self._world.hosts.values():
+            if host.name in self._world.lan.up and host.kernel.answers(dvipa, host.clock_ms()):
+                answering.append(host)
+            vipa = host.daemon.node.owners.get(dvipa) if host.daemon is not None else None
+            if vipa is not None and vipa.owning:
+                owning.append(host)
+        for rule, hosts in (("two answer", answering), ("two own", owning)):
+            for index, one in enumerate(hosts):
+                for other in hosts[index + 1 :]:
+                    if self.undisturbed_ms(one, other) > TOGETHER_MS:
+                        self.fail(rule, f"{one.name} and {other.name} for {dvipa}")
+
+    def _collections(self) -> None:
+        """Nobody waits long for nodes that it hears."""
+        for host in self._world.hosts.values():
+            if host.daemon is None or host.daemon.stalled:
+                continue
+            for dvipa, collection in host.daemon.node.owners.collections.items():
+                waited_ms = host.clock_ms() - collection.started_ms
+                for name in collection.awaiting:
+                    calm_ms = self.undisturbed_ms(host, self._world.hosts[name])
+                    if min(waited_ms, calm_ms) > COLLECT_MS:
+                        text = f"{host.name} waits for {name}'s connections of {dvipa}"
+                        self.fail("collection", f"{text} for {waited_ms} ms")
+
+    # -- disturbance ---------------------------------------------------------------------------
+
+    def disturbed(self, fault: Fault) -> None:
+        """A fault begins or ends."""
+        now_ms = self._world.loop.now_ms
+        self._faults.append((now_ms, fault))
+        match fault.kind:
+            case Kind.PARTITION | Kind.SLOW:
+                self._all_disturbed_ms = now_ms
+            case Kind.CUT:
+                self._pairs_ms[frozenset(fault.hosts)] = now_ms
+
+    def undisturbed_ms(self, one: Host, other: Host) -> int:
+        """How long both have heard each other and nothing was wrong; 0 or less when it is."""
+        world = self._world
+        now_ms = world.loop.now_ms
+        if one.daemon is None or other.daemon is None:
+            return 0
+        if one.daemon.stalled or other.daemon.stalled or now_ms < world.lan.slow_until_ms:
+            return 0
+        since_ms = max(one.disturbed_ms, other.disturbed_ms, self._all_disturbed_ms)
+        if one is not other:
+            if not world.lan.intact(one.name, other.name):
+                return 0
+            here = one.daemon.sessions.get(other.name)
+            there = other.daemon.sessions.get(one.name)
+            if here is None or there is None:
+                return 0
+            pair_ms = self._pairs_ms.get(frozenset((one.name, other.name)), 0)
+            since_ms = max(since_ms, here, there, pair_ms)
+        return now_ms - since_ms
+
+    # -- connections ---------------------------------------------------------------------------
+
+    def chosen(self, host: Host, connection: Connection, xcf: Address) -> None:
+        """The distributor gives a new connection to a target."""
+        world = self._world
+        name = world.by_xcf(xcf)
+        if name is None:
+            self.fail("target", f"{host.name} chose {xcf}")
+            return
+        rows = [row for row in host.plan.profile.distributes if row.dvipa == connection.dvipa]
+        if not rows:
+            rows = [
+                row
+                for other in world.hosts.values()
+                for row in other.plan.profile.distributes
+                if row.dvipa == connection.dvipa
+            ]
+        if not any(target_spec(row, xcf) for row in rows):
+            self.fail("target", f"{host.name} gave {connection} to {name}, no candidate")
+        target = world.hosts[name]
+        now_ms = world.loop.now_ms
+        if name not in world.lan.up:
+            dead_ms = now_ms - max(target.disturbed_ms, host.disturbed_ms, self._all_disturbed_ms)
+            if dead_ms > DETECT_MS + SETTLE_MS and host.daemon is not None:
+                self.fail("target", f"{host.name} gave {connection} to {name}, dead {dead_ms} ms")
+        elif not target.kernel.listens(connection.dvipa, connection.port):
+            closed_ms = now_ms - target.listeners_ms.get(connection.port, 0)
+            calm_ms = self.undisturbed_ms(host, target)
+            if closed_ms > SPREAD_MS and calm_ms > SETTLE_MS:
+                self.fail("target", f"{host.name} gave {connection} to {name}, no listener")
+
+    def refused(self, connection: Connection, name: str, why: str) -> None:
+        """A SYN was answered with a RST."""
+        world = self._world
+        host = world.hosts[name]
+        world.trace("client", f"{connection} is refused by {name}: {why}")
+        if why.endswith("no DVIPA"):
+            self.fail("refused", f"{connection} by {name}: an address without rules")
+        if not why.endswith("no service"):
+            return  # the listener closed while the SYN was on its way: `chosen` looks at that
+        rows = [row for row in host.plan.profile.distributes if row.dvipa == connection.dvipa]
+        for target in world.hosts.values():
+            opened_ms = world.loop.now_ms - target.listeners_ms.get(connection.port, 0)
+            ready = target.kernel.listens(connection.dvipa, connection.port)
+            candidate = any(target_spec(row, target.plan.xcf) for row in rows)
+            calm_ms = self.undisturbed_ms(host, target)
+            if ready and candidate and opened_ms > SPREAD_MS and calm_ms > SETTLE_MS:
+                self.fail("refused", f"{connection} by {name}, but {target.name} is ready")
+
+    def reset(self, connection: Connection, name: str, why: str) -> None:
+        """An established connection was answered with a RST."""
+        world = self._world
+        world.trace("client", f"{connection} is reset by {name}: {why}")
+        target = world.hosts[connection.target]
+        socket = target.kernel.sockets.get(connection.key)
+        if socket is None or socket.nonce != connection.nonce:
+            return
+        excuse = self.excuse(connection)
+        if not excuse:
+            self.fail("reset", f"{connection} by {name}: {why}")
+        connection.excuse = excuse
+
+    def excuse(self, connection: Connection) -> str:
+        """Why a living connection may have been lost: its target could not say that it has it.
+
+        A node that takes over learns of connections from their targets alone. So a target that
+        was cut off from a candidate, or whose daemon was dead or silent for longer than the
+        grace, may lose them; nothing else may.
+        """
+        since_ms = connection.born_ms - SETTLE_MS
+        target = connection.target
+        for at_ms, fault in self._faults:
+            ends_ms = fault.at_ms + fault.lasts_ms
+            if ends_ms < since_ms:
+                continue
+            touched = target in fault.hosts
+            match fault.kind:
+                case Kind.CUT if touched:
+                    return f"{target} was cut off at {at_ms}"
+                case Kind.PARTITION:
+                    return f"partition at {at_ms}"
+                case Kind.STALL if touched and fault.lasts_ms >= TIMERS.dead_ms - 100:
+                    return f"{target} was silent at {at_ms}"
+                case Kind.STOP if touched:
+                    return f"{target} left at {at_ms}"
+                case Kind.KILL if touched and fault.lasts_ms >= TIMERS.restart_grace_ms - 100:
+                    return f"{target}'s daemon was dead at {at_ms}"
+        return ""

@@ -1,0 +1,98 @@
+"""What befalls the cluster, and how it is healed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from .scenario import Fault, Kind
+
+if TYPE_CHECKING:
+    from .world import World
+
+
+class Faults:
+    """The scenario's faults, as they happen."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._over: dict[Fault, bool] = {}
+
+    def plan(self) -> None:
+        """Everything happens in its time."""
+        for fault in self._world.scenario.faults:
+            self._world.loop.at(fault.at_ms, lambda fault=fault: self._begin(fault))  # type: ignore[misc]
+
+    def heal(self) -> None:
+        """Every fault is over, every host is up and has its daemon."""
+        for fault in list(self._over):
+            self._end(fault)
+        for host in self._world.hosts.values():
+            host.slow_until_ms = host.missing_until_ms = 0
+            host.boot()
+            for listener in host.plan.listeners:
+                if (listener.address, listener.port) not in host.kernel.listeners:
+                    host.set_listener(listener, True)
+            if host.daemon is None:
+                host.start_daemon()
+        self._world.lan.slow_until_ms = 0
+
+    def _begin(self, fault: Fault) -> None:
+        world, name = self._world, fault.hosts[0]
+        world.trace("fault", f"{fault.kind.value} {', '.join(fault.hosts)} for {fault.lasts_ms} ms")
+        self._over[fault] = False
+        world.loop.after(fault.lasts_ms, lambda: self._end(fault))
+        world.checks.disturbed(fault)
+        host = world.hosts[name] if name in world.hosts else None
+        match fault.kind:
+            case Kind.CUT:
+                world.lan.cut(*fault.hosts)
+            case Kind.PARTITION:
+                world.lan.split(frozenset(fault.hosts))
+            case Kind.STOP:
+                world.stop(name)
+            case _ if host is None:
+                pass
+            case Kind.POWER:
+                host.cut_power()
+            case Kind.KILL:
+                host.end_daemon()
+            case Kind.STALL:
+                host.disturb()
+                if host.daemon is not None:
+                    host.daemon.stall(world.loop.now_ms + fault.lasts_ms)
+            case Kind.LISTENER:
+                for listener in [each for each in host.plan.listeners if each.port == fault.port]:
+                    host.set_listener(listener, False)
+            case Kind.SLOW:
+                host.slow_until_ms = world.loop.now_ms + fault.lasts_ms
+                world.lan.slow_until_ms = world.loop.now_ms + fault.lasts_ms
+            case Kind.MISS:
+                host.miss_events(fault.lasts_ms)
+            case _:
+                assert_never(fault.kind)
+
+    def _end(self, fault: Fault) -> None:
+        if self._over.pop(fault, None) is None:
+            return
+        world, name = self._world, fault.hosts[0]
+        world.trace("fault", f"{fault.kind.value} {', '.join(fault.hosts)} is over")
+        world.checks.disturbed(fault)
+        match fault.kind:
+            case Kind.CUT:
+                world.lan.join(*fault.hosts)
+            case Kind.PARTITION:
+                world.lan.heal(frozenset(fault.hosts))
+            case Kind.POWER:
+                world.hosts[name].boot()
+            case Kind.KILL | Kind.STOP:
+                world.hosts[name].start_daemon()
+            case Kind.LISTENER:
+                host = world.hosts[name]
+                for listener in [each for each in host.plan.listeners if each.port == fault.port]:
+                    host.set_listener(listener, True)
+            case Kind.STALL:
+                world.hosts[name].disturb()
+            case Kind.SLOW | Kind.MISS:
+                pass
+            case _:
+                assert_never(fault.kind)

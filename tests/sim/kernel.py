@@ -1,0 +1,248 @@
+"""The simulated kernel of a host: the data plane's maps, addresses, sockets.
+
+It outlives the daemon, and is lost with the host's power.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import assert_never
+
+from dvipad.address import Address, pack
+from dvipad.core.crt import KEY_SIZE
+from dvipad.core.effects import (
+    Announce,
+    DumpCrt,
+    DumpSockets,
+    EndConnections,
+    InsertConnections,
+    PlaceAddress,
+    PurgeTarget,
+    RemoveAddress,
+    RemoveDvipa,
+    RemoveService,
+    RetainConnections,
+    Role,
+    SetDvipa,
+    SetMembers,
+    SetService,
+    WatchDvipas,
+)
+from dvipad.core.inputs import Adopted, CrtDumped, Input, Listener, SocketsDumped
+
+KernelEffect = (
+    SetDvipa
+    | RemoveDvipa
+    | PlaceAddress
+    | RemoveAddress
+    | Announce
+    | SetService
+    | RemoveService
+    | SetMembers
+    | WatchDvipas
+    | InsertConnections
+    | EndConnections
+    | RetainConnections
+    | PurgeTarget
+    | DumpSockets
+    | DumpCrt
+)
+
+
+@dataclass(slots=True)
+class Socket:
+    """A server's end of a connection; `nonce` stands for its sequence numbers."""
+
+    dvipa: Address
+    port: int
+    nonce: int
+    established: bool
+    born_ms: int
+
+
+@dataclass(slots=True)
+class Route:
+    """A CRT entry."""
+
+    target: Address
+    created_ms: int
+    closing: bool = False
+
+
+def split(keys: bytes) -> Iterator[bytes]:
+    """The single keys."""
+    return (keys[at : at + KEY_SIZE] for at in range(0, len(keys), KEY_SIZE))
+
+
+class Kernel:
+    """`now_ms` of every method is the host's own clock."""
+
+    def __init__(self, xcf: Address) -> None:
+        self.xcf = xcf
+        self.dvipas: dict[Address, SetDvipa] = {}
+        self.addresses: dict[Address, bool] = {}
+        self.services: dict[tuple[Address, int], SetService] = {}
+        self.cursors: dict[tuple[Address, int], int] = {}
+        self.established: dict[bytes, Route] = {}
+        self.embryonic: dict[bytes, Route] = {}
+        self.members: frozenset[Address] = frozenset()
+        self.watched: frozenset[Address] = frozenset()
+        self.sockets: dict[bytes, Socket] = {}
+        self.listeners: dict[tuple[Address | None, int], Listener] = {}
+        self.lease_until_ms = 0
+
+    # -- what the daemon asks ------------------------------------------------------------------
+
+    def owns(self, dvipa: Address) -> bool:
+        """Whether rules and address make this node the distributor, known to neighbours."""
+        rules = self.dvipas.get(dvipa)
+        placed = self.addresses.get(dvipa, False)
+        return placed and rules is not None and rules.role is Role.OWNER and not rules.quiet
+
+    def answers(self, dvipa: Address, now_ms: int) -> bool:
+        """Whether it answers ARP requests and neighbour solicitations."""
+        return self.owns(dvipa) and now_ms <= self.lease_until_ms
+
+    def adopted(self) -> tuple[Adopted, ...]:
+        """What a daemon that starts finds."""
+        for dvipa in [dvipa for dvipa in self.addresses if dvipa not in self.dvipas]:
+            del self.addresses[dvipa]
+        return tuple(
+            Adopted(
+                dvipa,
+                rules.role is Role.OWNER and self.addresses.get(dvipa, False),
+                rules.epoch,
+                rules.collecting,
+                tuple(sorted(port for known, port in self.services if known == dvipa)),
+            )
+            for dvipa, rules in self.dvipas.items()
+        )
+
+    def carry_out(self, effect: KernelEffect, now_ms: int) -> Input | None:
+        """Carry `effect` out; returns the answer of those that ask for one."""
+        match effect:
+            case SetDvipa():
+                self.dvipas[effect.dvipa] = effect
+            case RemoveDvipa():
+                self._forget(effect.dvipa)
+            case PlaceAddress():
+                self.addresses[effect.dvipa] = effect.owned
+            case RemoveAddress():
+                self.addresses.pop(effect.dvipa, None)
+            case SetService():
+                self.services[effect.dvipa, effect.port] = effect
+            case RemoveService():
+                self.services.pop((effect.dvipa, effect.port), None)
+            case SetMembers():
+                self.members = effect.members
+            case WatchDvipas():
+                self.watched = effect.dvipas
+            case DumpSockets():
+                return SocketsDumped(effect.effect_id, *self.dump(effect.dvipa))
+            case DumpCrt():
+                return CrtDumped(effect.effect_id, self._crt(effect.dvipa))
+            case Announce():
+                pass
+            case _:
+                self._connections(effect, now_ms)
+        return None
+
+    def _connections(
+        self,
+        effect: InsertConnections | EndConnections | RetainConnections | PurgeTarget,
+        now_ms: int,
+    ) -> None:
+        match effect:
+            case InsertConnections():
+                for key in split(effect.established):
+                    self.established[key] = Route(effect.target, now_ms)
+                for key in split(effect.embryonic):
+                    self.embryonic[key] = Route(effect.target, now_ms)
+            case EndConnections():
+                for key in split(effect.keys):
+                    self.embryonic.pop(key, None)
+                    self.established.pop(key, None)
+            case RetainConnections():
+                self._retain(effect)
+            case PurgeTarget():
+                for table in (self.embryonic, self.established):
+                    for key in [k for k, row in table.items() if row.target == effect.target]:
+                        del table[key]
+            case _:
+                assert_never(effect)
+
+    def _retain(self, effect: RetainConnections) -> None:
+        keep = set(split(effect.keys))
+        packed = pack(effect.dvipa)
+        for table in (self.embryonic, self.established):
+            ended = [
+                key
+                for key, row in table.items()
+                if row.target == effect.target
+                and row.created_ms < effect.before_ms
+                and key[16:32] == packed
+                and key not in keep
+            ]
+            for key in ended:
+                del table[key]
+
+    def _forget(self, dvipa: Address) -> None:
+        self.dvipas.pop(dvipa, None)
+        for key in [key for key in self.services if key[0] == dvipa]:
+            del self.services[key]
+        packed = pack(dvipa)
+        for table in (self.embryonic, self.established):
+            for entry in [key for key in table if key[16:32] == packed]:
+                del table[entry]
+
+    def dump(self, dvipa: Address) -> tuple[bytes, bytes]:
+        """This host's sockets of `dvipa`: established and embryonic keys."""
+        mine = [(key, row.established) for key, row in self.sockets.items() if row.dvipa == dvipa]
+        established = b"".join(key for key, is_established in mine if is_established)
+        return established, b"".join(key for key, is_established in mine if not is_established)
+
+    def _crt(self, dvipa: Address) -> tuple[tuple[Address, bytes, bytes], ...]:
+        packed = pack(dvipa)
+        found: dict[Address, tuple[list[bytes], list[bytes]]] = {}
+        for key, route in self.established.items():
+            if key[16:32] == packed:
+                found.setdefault(route.target, ([], []))[0].append(key)
+        for key, route in self.embryonic.items():
+            if key[16:32] == packed and not route.closing and key not in self.established:
+                found.setdefault(route.target, ([], []))[1].append(key)
+        return tuple((target, b"".join(old), b"".join(new)) for target, (old, new) in found.items())
+
+    # -- packets -------------------------------------------------------------------------------
+
+    def listens(self, dvipa: Address, port: int) -> bool:
+        """Whether a SYN to (dvipa, port) is accepted."""
+        return (None, port) in self.listeners or (dvipa, port) in self.listeners
+
+    def lookup(self, key: bytes, syn: bool, fin: bool, now_ms: int) -> Address | None:
+        """The CRT: the target of a connection."""
+        route = self.established.get(key)
+        if route is not None:
+            if syn and route.closing:
+                del self.established[key]
+                return None
+            route.closing = route.closing or fin
+            return route.target
+        route = self.embryonic.get(key)
+        if route is None or (syn and route.closing):
+            return None
+        if not syn and not route.closing:
+            self.established[key] = Route(route.target, now_ms, fin)
+        route.closing = route.closing or fin
+        return route.target
+
+    def choose(self, dvipa: Address, port: int, key: bytes, now_ms: int) -> Address | None:
+        """The target for a new connection; None: nobody distributes it."""
+        service = self.services.get((dvipa, port))
+        if service is None or not service.ring:
+            return None
+        turn = self.cursors.get((dvipa, port), 0)
+        self.cursors[dvipa, port] = turn + 1
+        target = service.ring[turn % len(service.ring)]
+        self.embryonic[key] = Route(target, now_ms)
+        return target
