@@ -10,8 +10,10 @@ from dvipad.address import Address
 from dvipad.config.cursor import Cursor
 from dvipad.config.distribute import MAX_TARGETS, Distribution
 from dvipad.config.model import (
+    OWNER_RANK,
     Backup,
     Define,
+    DistMethod,
     Distribute,
     Profile,
     Range,
@@ -186,7 +188,7 @@ class _Builder:
             remedy = "The XCF addresses of a cluster are all IPv4 or all IPv6."
             self._cursor.error(statement.token, "has IPv4 and IPv6 targets together", remedy)
         self._limit(statement.token, min(len(targets), MAX_TARGETS + 1), MAX_TARGETS, "targets")
-        if sum(target.standby_rank == 255 for target in targets.values()) > 1:
+        if sum(target.standby_rank == OWNER_RANK for target in targets.values()) > 1:
             remedy = "Delete the PREFERRED target of before first, or make it a BACKUP."
             self._cursor.error(statement.token, "has a second PREFERRED target", remedy)
         return tuple(targets.values())
@@ -205,6 +207,10 @@ class _Builder:
             if not gone <= {target.xcf for target in other.targets}:
                 break
             left = tuple(target for target in other.targets if target.xcf not in gone)
+            if left and not _can_stand_by(other, left):
+                remedy = "Delete all of the statement, or leave a PREFERRED and a BACKUP target."
+                message = "leaves HOTSTANDBY without a PREFERRED or a BACKUP target"
+                self._cursor.error(statement.token, message, remedy)
             if left:
                 self._distributes[index] = (token, replace(other, targets=left))
             else:
@@ -237,6 +243,13 @@ def _same(one: Range | Route, other: Range | Route) -> bool:
     if isinstance(one, Range) and isinstance(other, Range):
         return (one.network, one.prefix_length) == (other.network, other.prefix_length)
     return one == other
+
+
+def _can_stand_by(value: Distribute, targets: tuple[TargetSpec, ...]) -> bool:
+    """Whether `targets` are enough for the method of `value`."""
+    if value.method is not DistMethod.HOTSTANDBY:
+        return True
+    return len(targets) > 1 and any(target.standby_rank == OWNER_RANK for target in targets)
 
 
 def _overlap(one: Distribute, other: Distribute) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from typing import Literal
 
 from hypothesis import strategies as st
 
@@ -160,7 +161,7 @@ _addresses = st.builds(_xcf, st.sampled_from((4, 6)), st.integers(1, 100))
 _peers = st.builds(
     Peer, st.builds(_xcf, st.sampled_from((4, 6)), st.integers(101, 200)), st.integers(1, 65_535)
 )
-_UNPRINTABLE = ("C", "Z")
+_UNPRINTABLE: tuple[Literal["C", "Z"], ...] = ("C", "Z")
 _characters = st.characters(exclude_categories=_UNPRINTABLE, exclude_characters="/:")
 _paths = st.builds(
     Path, st.text(st.characters(exclude_categories=_UNPRINTABLE), max_size=20).map("/x".__add__)

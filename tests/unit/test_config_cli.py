@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -109,9 +110,17 @@ def test_without_arguments_it_prints_its_help(capsys: pytest.CaptureFixture[str]
 
 def test_run_and_lab_hand_over(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
+
+    def note(status: int) -> Callable[[object], int]:
+        def handed_over(argument: object) -> int:
+            seen.append(argument)
+            return status
+
+        return handed_over
+
     daemon, lab = ModuleType("dvipad.daemon"), ModuleType("dvipad.lab.cli")
-    vars(daemon)["main"] = lambda path: seen.append(path) or 3
-    vars(lab)["main"] = lambda argv: seen.append(argv) or 4
+    vars(daemon)["main"] = note(3)
+    vars(lab)["main"] = note(4)
     monkeypatch.setitem(sys.modules, "dvipad.daemon", daemon)
     monkeypatch.setitem(sys.modules, "dvipad.lab.cli", lab)
     assert main(["run", "n.yaml"]) == 3

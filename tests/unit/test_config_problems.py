@@ -199,3 +199,12 @@ def test_an_interface_name_belongs_to_one_address() -> None:
 def test_what_a_terminal_cannot_show_is_escaped() -> None:
     (problem,) = within("\x1b[2J\u2028\udcff")
     assert "'\\x1b[2J\\u2028\\xff'" in str(problem)
+
+
+def test_a_delete_leaves_enough_for_hot_standby() -> None:
+    option = "DISTM HOTSTANDBY"
+    targets = "198.51.100.1 PREFERRED 198.51.100.2 BACKUP"
+    define = f"VIPADIST {option} 192.0.2.10 DESTIP {targets}"
+    (problem,) = within(f"{define} VIPADIST DELETE 192.0.2.10 DESTIP 198.51.100.1")
+    assert "leaves HOTSTANDBY without" in problem.message
+    assert not within(f"{define} VIPADIST DELETE {option} 192.0.2.10 DESTIP {targets}")
