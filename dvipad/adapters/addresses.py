@@ -45,6 +45,7 @@ class Addresses:
             self._loopback = self._index("lo")
             self._uplink = self._index(uplink)
             self._bring_up_loopback()
+            self._mine = self._list_ours()
         except BaseException:
             self._route.close()
             raise
@@ -79,6 +80,7 @@ class Addresses:
             proto=PROTOCOL_OWNED if owned else PROTOCOL_HIDDEN,
             **self._attributes(dvipa),
         )
+        self._mine[dvipa, home] = owned
         for index in {self._loopback, self._uplink} - {home}:
             if dvipa.version == 6:
                 self._delete(index, dvipa)
@@ -94,22 +96,24 @@ class Addresses:
         One that sits on both interfaces (a change of owner was interrupted) counts as owned;
         placing it again puts that right. One that is on a wrong interface is not listed.
         """
+        self._mine = self._list_ours()
         found: dict[Address, bool] = {}
-        for family in (AF_INET, AF_INET6):
-            for dvipa, index, owned in self._ours(family):
-                if index == self._home(dvipa, owned):
-                    found[dvipa] = found.get(dvipa, False) or owned
+        for (dvipa, index), owned in self._mine.items():
+            if index == self._home(dvipa, owned):
+                found[dvipa] = found.get(dvipa, False) or owned
         return found
 
-    def _ours(self, family: int) -> list[tuple[Address, int, bool]]:
-        rows = []
-        for message in self._route.get_addr(family=family):
-            protocol = message.get_attr("IFA_PROTO")
-            if protocol not in (PROTOCOL_HIDDEN, PROTOCOL_OWNED):
-                continue
-            text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-            rows.append((ip_address(text), message["index"], protocol == PROTOCOL_OWNED))
-        return rows
+    def _list_ours(self) -> dict[tuple[Address, int], bool]:
+        """(DVIPA, interface) that the kernel has with a protocol of ours, and whether owned."""
+        found = {}
+        for family in (AF_INET, AF_INET6):
+            for message in self._route.get_addr(family=family):
+                protocol = message.get_attr("IFA_PROTO")
+                if protocol not in (PROTOCOL_HIDDEN, PROTOCOL_OWNED):
+                    continue
+                text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+                found[ip_address(text), message["index"]] = protocol == PROTOCOL_OWNED
+        return found
 
     def _home(self, dvipa: Address, owned: bool) -> int:
         return self._uplink if owned and dvipa.version == 6 else self._loopback
@@ -127,9 +131,11 @@ class Addresses:
         }
 
     def _delete(self, index: int, dvipa: Address) -> None:
+        """What is not known to be ours stays: another may have placed it. Listing the kernel's
+        addresses for each would take seconds where hundreds move at once."""
+        if self._mine.pop((dvipa, index), None) is None:
+            return
         family = AF_INET if dvipa.version == 4 else AF_INET6
-        if not any(a == dvipa and i == index for a, i, _owned in self._ours(family)):
-            return  # absent, or somebody else's
         try:
             self._route.addr(
                 "del",

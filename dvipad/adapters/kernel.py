@@ -179,7 +179,7 @@ class Kernel:
             case InsertConnections():
                 self.plane.insert_connections(effect.target, effect.established, effect.embryonic)
             case EndConnections():
-                self.plane.delete_connections(effect.keys)
+                self.plane.end_connections(effect.target, effect.keys)
             case RetainConnections():
                 before_ns = max(0, effect.before_ms) * _NS_PER_MS
                 self.plane.retain_connections(effect.dvipa, effect.target, effect.keys, before_ns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from dvipad import __version__
 from dvipad.cli import reports
 
 DEFAULT_SOCKET: Final = Path("/run/dvipad/control.sock")
+SOCKET_VARIABLE: Final = "DVIPAD_SOCKET"
 TIMEOUT_S: Final = 10.0
 
 _EPILOG = """\
@@ -92,7 +94,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dvipactl {__version__}")
     parser.add_argument(
-        "--socket", type=Path, default=DEFAULT_SOCKET, help=f"control socket ({DEFAULT_SOCKET})"
+        "--socket",
+        type=Path,
+        default=Path(os.environ.get(SOCKET_VARIABLE, DEFAULT_SOCKET)),
+        help=f"control socket (${SOCKET_VARIABLE}, else {DEFAULT_SOCKET})",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     netstat = commands.add_parser("netstat", help="reports: configuration and tables")

@@ -22,7 +22,7 @@ from dvipad.core.membership import Life
 from dvipad.core.vipa import Ownership
 from dvipad.wire.messages import NewConn
 
-SNAPSHOT_MARGIN_MS = 1_000
+SNAPSHOT_MARGIN_MS = 5_000
 """CRT entries younger than a snapshot by no more than this are left alone: the packets that
 made them may not have reached the target yet."""
 
@@ -134,9 +134,11 @@ class Distributor:
         before_ms = first_ms - SNAPSHOT_MARGIN_MS
         self._context.emit(RetainConnections(dvipa, target, keys, before_ms))
 
-    def ended(self, keys: bytes) -> None:
-        """Connections that a target says are over."""
-        self._context.emit(EndConnections(keys))
+    def ended(self, name: str, keys: bytes) -> None:
+        """Connections that node `name` says are over."""
+        target = self._context.xcf_of(name)
+        if target is not None:
+            self._context.emit(EndConnections(target, keys))
 
     # -- members that come and go -------------------------------------------------------------
 

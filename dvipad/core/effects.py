@@ -107,8 +107,13 @@ class InsertConnections:
 
 @dataclass(frozen=True, slots=True)
 class EndConnections:
-    """CRT entries that are over."""
+    """Connections that are over, says `target`: their CRT entries end.
 
+    An entry that leads elsewhere, or that is new, belongs to a later connection of the same
+    client port; it stays.
+    """
+
+    target: Address
     keys: bytes
 
 

@@ -12,7 +12,7 @@ from dvipad.address import Address
 from dvipad.core.context import Context, NodeSettings
 from dvipad.core.distributor import Distributor
 from dvipad.core.dpt import Dpt
-from dvipad.core.effects import Effect, EndConnections, InsertConnections, Leave, Send
+from dvipad.core.effects import Effect, InsertConnections, Leave, Send
 from dvipad.core.inputs import (
     Adopted,
     ConnectionsEnded,
@@ -77,7 +77,7 @@ class Node:
         """Take `event` in; returns what is to be done, in order."""
         self.context.now_ms = now_ms
         self._dispatch(event)
-        return self._settle()
+        return self._take_effects() if _ends_only(event) else self._settle()
 
     def expire(self, now_ms: int) -> list[Effect]:
         """Time has come: returns what is to be done."""
@@ -168,7 +168,7 @@ class Node:
         else:
             self.target.ended(event)
             if keeps_crt:
-                self.context.emit(EndConnections(event.keys))
+                self.distributor.ended(self.context.settings.name, event.keys)
 
     def _sockets_dumped(self, event: SocketsDumped) -> None:
         if self.target.sockets_dumped(event):
@@ -196,7 +196,7 @@ class Node:
                     self.distributor.new_connections(name, message, vipa, collection)
             case TermConn():
                 if self.owners.keeps_crt(message.dvipa):
-                    self.distributor.ended(message.connections)
+                    self.distributor.ended(name, message.connections)
             case Dvipa():
                 self.owners.dvipa_received(name, message)
                 if message.move in (Move.PREPARE, Move.TAKEOVER):
@@ -220,7 +220,10 @@ class Node:
         self.distributor.expire()
         self.owners.publish(self.target.hidden)
         self._leave()
-        effects, context.effects = context.effects, []
+        return self._take_effects()
+
+    def _take_effects(self) -> list[Effect]:
+        effects, self.context.effects = self.context.effects, []
         return effects
 
     def _join(self) -> None:
@@ -240,3 +243,10 @@ class Node:
         if all(vipa.state is State.BACKUP for vipa in self.owners):
             self._left = True
             self.context.emit(Leave())
+
+
+def _ends_only(event: Input) -> bool:
+    """Whether `event` is of the kind that comes with every connection, and decides nothing."""
+    if isinstance(event, MessageReceived):
+        return isinstance(event.message, TermConn)
+    return isinstance(event, ConnectionsEnded)

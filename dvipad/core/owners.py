@@ -222,6 +222,7 @@ class Owners:
             rival=rival,
             rival_up=rival is not None and membership.is_up(rival.name),
             entitled=self._entitled(vipa),
+            activated=self._activated(vipa.dvipa),
             collected=self._collected(vipa),
             leaving=leaving,
             overdue=overdue,

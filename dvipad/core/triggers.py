@@ -15,8 +15,8 @@ class Facts:
 
     `rival`: greatest claim of another node that is not dead; `rival_up`: there is a session
     with it. `own`: this node's claim at its present epoch. `entitled`: of all that could own it
-    now, this node is the best. `collected`: the CRT is complete. `backup`: the best other node
-    that could own it. `leaving`: this node must not own it any longer; `overdue`: it waited
+    now, this node is the best. `activated`: somebody had it before. `collected`: the CRT is
+    complete. `backup`: the best other node that could own it. `leaving`: this node must not own it any longer; `overdue`: it waited
     long enough for somebody to take it. `asker_up`, `successor_up`, `backup_up`: sessions.
     """
 
@@ -26,6 +26,7 @@ class Facts:
     rival: Claim | None = None
     rival_up: bool = False
     entitled: bool = False
+    activated: bool = True
     collected: bool = False
     leaving: bool = False
     overdue: bool = False
@@ -59,7 +60,8 @@ def _backup(vipa: Ownership, facts: Facts) -> Trigger | None:
     if not facts.joined or facts.leaving or facts.now_ms < vipa.retry_ms:
         return None
     if facts.rival is None:
-        return Trigger.OWNER_LOST if facts.entitled else None
+        lost = Trigger.OWNER_LOST if facts.activated else Trigger.UNOWNED
+        return lost if facts.entitled else None
     if not facts.rival_up:
         return None
     if vipa.offered_by == facts.rival.name:

@@ -35,6 +35,7 @@ class State(Enum):
 class Trigger(Enum):
     """Why something has to happen."""
 
+    UNOWNED = "nobody ever owned it"
     OWNER_LOST = "owner lost"
     TAKEBACK_DUE = "takeback due"
     OFFERED = "offered by the distributor"
@@ -71,6 +72,7 @@ class Action(Enum):
 _S, _T, _A = State, Trigger, Action
 
 TABLE: Final[dict[tuple[State, Trigger], tuple[Action, State]]] = {
+    (_S.BACKUP, _T.UNOWNED): (_A.TAKE_OVER, _S.TAKEOVER),
     (_S.BACKUP, _T.OWNER_LOST): (_A.TAKE_OVER, _S.TAKEOVER),
     (_S.BACKUP, _T.TAKEBACK_DUE): (_A.PREPARE, _S.TAKEBACK),
     (_S.BACKUP, _T.OFFERED): (_A.PREPARE, _S.TAKEBACK),

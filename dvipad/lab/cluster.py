@@ -203,6 +203,11 @@ class Cluster:
         with self.paths.log(name).open("a") as log:
             child = self.popen(name, argv, stdout=log, stderr=log)
         self.paths.pid_file(name).write_text(f"{child.pid}\n")
+        self.wait_until(  # until it has entered its namespace it would count as dead
+            lambda: child.poll() is not None or self.daemon_alive(name),
+            READY_TIMEOUT_S,
+            f"{name}: the daemon starts",
+        )
         return child.pid
 
     def daemon_pid(self, name: str) -> int:

@@ -59,10 +59,20 @@ class CrtTable:
                 lost += _insert(table, keys[at : at + size], value)
         return lost
 
-    def delete(self, keys: bytes) -> None:
-        """Removes connections. Embryonic entries first, or a late packet would revive them."""
-        self._embryonic.delete_batch(keys)
-        self._established.delete_batch(keys)
+    def end(self, index: int, keys: bytes, before_ns: int) -> int:
+        """Removes those of `keys` that lead to target `index` and were made before `before_ns`.
+
+        Embryonic entries first, or a late packet would revive them. Returns how many entries.
+        """
+        old = b"".join(key for key in split_keys(keys) if self._leads(key, index, before_ns))
+        return self._embryonic.delete_batch(old) + self._established.delete_batch(old)
+
+    def _leads(self, key: bytes, index: int, before_ns: int) -> bool:
+        value = self._established.lookup(key) or self._embryonic.lookup(key)
+        if value is None:
+            return False
+        target, _closing, created_ns = ROUTE.unpack(value)
+        return bool(target == index and created_ns < before_ns)
 
     def _delete_where(self, ended: Callable[[bytes, int, int], bool]) -> int:
         count = 0

@@ -6,7 +6,9 @@ that starts anew adopts what it finds (:meth:`DataPlane.adopted`). Not safe for 
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from typing import Final
 
 from dvipad.adapters.bpf import device, loader
 from dvipad.adapters.bpf.crt import CrtRow, CrtTable
@@ -25,6 +27,9 @@ from dvipad.adapters.bpf.maps import Map
 from dvipad.adapters.bpf.settings import PlaneSettings, compile_settings
 from dvipad.adapters.bpf.tables import ServiceRow, ServiceTable, TargetTable
 from dvipad.address import Address, pack, unpack
+
+REOPENED_NS: Final = 500_000_000
+"""A target reports the end of a connection no sooner than this after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +176,16 @@ class DataPlane:
         """Enters connections of a target (NEWCONN); returns for how many there was no room."""
         return self._crt.insert(self._targets.index(target)[0], established, embryonic)
 
-    def delete_connections(self, keys: bytes) -> None:
-        """Removes connections (TERMCONN)."""
-        self._crt.delete(keys)
+    def end_connections(self, target: Address, keys: bytes) -> int:
+        """Removes connections that `target` says are over (TERMCONN); returns how many entries.
+
+        A client may have opened the same port again by now: an entry of another target, or one
+        younger than `REOPENED_NS`, is not what the target speaks of.
+        """
+        index = self._targets.find(target)
+        if index is None:
+            return 0
+        return self._crt.end(index, keys, time.monotonic_ns() - REOPENED_NS)
 
     def purge_target(self, target: Address) -> int:
         """Removes all connections of a target that left; returns how many entries."""

@@ -1,0 +1,61 @@
+"""What the tests of whole clusters share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from dvipad.lab.cluster import Cluster
+from dvipad.lab.spec import Kind
+from dvipad.lab.traffic import EchoServer
+
+WAIT_S = 15.0
+
+
+def targets_of(cluster: Cluster) -> list[str]:
+    """Names of the targets."""
+    return [host.name for host in cluster.spec.hosts() if host.kind is Kind.TARGET]
+
+
+@contextmanager
+def echo_servers(cluster: Cluster) -> Iterator[dict[str, EchoServer]]:
+    """An echo server on every target and port; the distributor knows all of them."""
+    with ExitStack() as stack:
+        servers = {
+            name: stack.enter_context(EchoServer(cluster, name, cluster.spec.ports))
+            for name in targets_of(cluster)
+        }
+        wait_for_targets(cluster, "lb1", len(servers) * len(cluster.spec.ports))
+        yield servers
+
+
+def ready_targets(cluster: Cluster, host: str) -> int:
+    """Targets of all ports, as `host` distributes them."""
+    return sum(row["ready"] > 0 for row in cluster.view(host)["targets"])
+
+
+def wait_for_targets(cluster: Cluster, host: str, count: int) -> None:
+    """Wait until `host` distributes to `count` targets, over all ports."""
+    cluster.wait_until(
+        lambda: ready_targets(cluster, host) == count, WAIT_S, f"{host} knows {count} targets"
+    )
+
+
+def state(cluster: Cluster, host: str) -> str:
+    """State of the DVIPA on `host`, in the words of the ownership table."""
+    dvipa = str(cluster.spec.dvipa())
+    rows = [row for row in cluster.view(host)["dvipas"] if row["dvipa"] == dvipa]
+    return str(rows[0]["state"]) if rows else ""
+
+
+def wait_for_state(cluster: Cluster, host: str, wanted: str) -> None:
+    """Wait until the DVIPA is in that state on `host`."""
+    cluster.wait_until(
+        lambda: state(cluster, host) == wanted, WAIT_S, f"the DVIPA is {wanted} on {host}"
+    )
+
+
+def counters(cluster: Cluster, host: str) -> dict[str, Any]:
+    """All counters of the daemon of `host`: `plane`, `queue`, `mesh`, …"""
+    return cluster.ask(host, "counters")

@@ -1,0 +1,99 @@
+"""Processes die or hang under load: connections do not notice."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from dvipad.lab.cluster import Cluster
+from dvipad.lab.traffic import LongConnections, NewConnections
+from tests.e2e.cluster_tools import counters, echo_servers, state, wait_for_state
+from tests.e2e.conftest import MakeCluster
+
+pytestmark = pytest.mark.e2e
+
+RATE = 500.0
+EVENTS = 3
+SLOWED_MAX = 10
+
+
+def worker_pid(cluster: Cluster) -> int:
+    """The queue worker of the distributor; 0 while there is none."""
+    return int(counters(cluster, "lb1")["pids"]["worker"])
+
+
+def another_worker(cluster: Cluster, before: int) -> None:
+    """Wait until a successor decides."""
+    cluster.wait_until(
+        lambda: worker_pid(cluster) not in (0, before), 10.0, "there is another queue worker"
+    )
+
+
+def kill_worker(cluster: Cluster) -> None:
+    """SIGKILL for the queue worker."""
+    before = worker_pid(cluster)
+    os.kill(before, signal.SIGKILL)
+    another_worker(cluster, before)
+
+
+def hang_worker(cluster: Cluster) -> None:
+    """SIGSTOP for the queue worker."""
+    before = worker_pid(cluster)
+    os.kill(before, signal.SIGSTOP)
+    another_worker(cluster, before)
+
+
+def kill_daemon(cluster: Cluster) -> None:
+    """SIGKILL for the daemon and all its processes; it starts again as a service manager would."""
+    cluster.signal_daemon("lb1", signal.SIGKILL, workers=True)
+    cluster.wait_until(lambda: not cluster.daemon_alive("lb1"), 5.0, "the daemon is dead")
+    cluster.start_daemon("lb1")
+    cluster.wait_ready(["lb1"])
+    wait_for_state(cluster, "lb1", "ACTIVE")
+
+
+@pytest.mark.parametrize("event", [kill_worker, hang_worker, kill_daemon])
+def test_under_load_nothing_fails(
+    make_cluster: MakeCluster, event: Callable[[Cluster], None]
+) -> None:
+    """At 500 new connections a second: none fails, none is lost, few wait for a second SYN."""
+    cluster = make_cluster()
+    with echo_servers(cluster):
+        dvipa = cluster.spec.dvipa()
+        long = LongConnections(cluster, "client", dvipa, 7, connections=50)
+        for number in range(EVENTS):
+            new = NewConnections(cluster, "client", dvipa, 80, rate=RATE)
+            cluster.wait_until(lambda new=new: new.report().answered > 250, 10.0, "load flows")
+            event(cluster)
+            so_far = new.report().answered
+            cluster.wait_until(
+                lambda new=new, so_far=so_far: new.report().answered > so_far + 250,
+                10.0,
+                "load flows again",
+            )
+            report = new.stop()
+            print(f"{event.__name__} {number}: {report}")
+            assert report.failed == {}
+            assert report.slowed <= SLOWED_MAX
+        result = long.stop()
+        assert state(cluster, "lb2") == "BACKUP"
+        epoch = cluster.view("lb1")["dvipas"][0]["epoch"]
+    assert result.lost() == 0
+    assert epoch == 1, "the address moved although the daemon was back in time"
+
+
+def test_a_daemon_that_stays_away_loses_its_address(make_cluster: MakeCluster) -> None:
+    """After the grace period a backup has it, and the kernel left behind answers no ARP."""
+    cluster = make_cluster()
+    with echo_servers(cluster):
+        dvipa = cluster.spec.dvipa()
+        long = LongConnections(cluster, "client", dvipa, 7, connections=50)
+        cluster.signal_daemon("lb1", signal.SIGKILL, workers=True)
+        wait_for_state(cluster, "lb2", "ACTIVE")
+        cluster.run("client", ["ip", "neigh", "flush", "all"])
+        cluster.wait_until(lambda: cluster.holder(dvipa) == "lb2", 10.0, "the client asks anew")
+        result = long.stop()
+    assert result.lost() == 0

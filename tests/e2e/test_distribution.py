@@ -1,0 +1,83 @@
+"""Real daemons, servers and clients: connections reach targets, evenly, and leave Python alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from dvipad.lab.traffic import EchoServer, NewConnections
+from tests.e2e.cluster_tools import counters, echo_servers, wait_for_targets
+from tests.e2e.conftest import MakeCluster
+
+pytestmark = pytest.mark.e2e
+
+CONNECTIONS = 3000
+PACKETS_EACH = 20
+FLAVOURS = [
+    pytest.param({"tunnel": tunnel, "family": family}, id=f"{tunnel}-v{family}")
+    for tunnel in ("ipip", "gre")
+    for family in (4, 6)
+]
+MIXED = pytest.param({"tunnel": "ipip", "family": 6, "xcf_family": 4}, id="ipip-v6-in-v4")
+
+
+@pytest.mark.parametrize("options", [*FLAVOURS, MIXED])
+def test_round_robin_is_exact_and_only_first_packets_reach_python(
+    make_cluster: MakeCluster, options: dict[str, object]
+) -> None:
+    """D5, D6: 1000 ± 1 connections for each of three targets; one packet of each in Python."""
+    cluster = make_cluster(**options)
+    with echo_servers(cluster):
+        requests = PACKETS_EACH // 2  # a request is a data packet and an acknowledgement
+        load = NewConnections(
+            cluster,
+            "client",
+            cluster.spec.dvipa(),
+            80,
+            rate=400,
+            count=CONNECTIONS,
+            requests=requests,
+        )
+        report = load.finish()
+        counted = counters(cluster, "lb1")
+        print(report, counted)
+    assert report.failed == {}
+    assert report.answered == CONNECTIONS
+    assert all(abs(count - CONNECTIONS // 3) <= 1 for count in report.servers.values())
+    assert len(report.servers) == 3
+    reached_python = counted["queue"]["packets"]
+    by_kernel = counted["plane"]["chosen"]
+    assert reached_python + by_kernel == CONNECTIONS + report.retransmits
+    assert reached_python >= 0.99 * CONNECTIONS  # the kernel may choose when this machine stalls
+    assert counted["plane"]["encapsulated"] > CONNECTIONS * PACKETS_EACH * 0.7
+
+
+def test_weights_are_kept_within_one_percent(make_cluster: MakeCluster) -> None:
+    """D6: weights 1:2:3."""
+    cluster = make_cluster(weights=(1, 2, 3))
+    with echo_servers(cluster):
+        load = NewConnections(
+            cluster, "client", cluster.spec.dvipa(), 80, rate=400, count=CONNECTIONS
+        )
+        report = load.finish()
+    assert report.failed == {}
+    for name, share in (("t1", 1 / 6), ("t2", 2 / 6), ("t3", 3 / 6)):
+        assert report.servers[name] == pytest.approx(share * CONNECTIONS, rel=0.01)
+
+
+def test_listeners_come_and_go(make_cluster: MakeCluster) -> None:
+    """D3, D4: a server that stops listening gets nothing; one that starts gets its share."""
+    cluster = make_cluster()
+    dvipa = cluster.spec.dvipa()
+    with echo_servers(cluster) as servers:
+        servers["t2"].stop()
+        wait_for_targets(cluster, "lb1", 4)
+        report = NewConnections(cluster, "client", dvipa, 80, rate=300, count=100).finish()
+        assert report.failed == {}
+        assert report.servers == {"t1": 50, "t3": 50}
+        with EchoServer(cluster, "t2", (80,), (dvipa,)):
+            wait_for_targets(cluster, "lb1", 5)
+            report = NewConnections(cluster, "client", dvipa, 80, rate=300, count=99).finish()
+            assert report.servers == {"t1": 33, "t2": 33, "t3": 33}
+    wait_for_targets(cluster, "lb1", 0)
+    refused = NewConnections(cluster, "client", dvipa, 80, rate=100, count=5).finish()
+    assert refused.failed == {"ECONNREFUSED": 5}
