@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -57,6 +58,29 @@ def test_a_later_start_adopts_and_leaves_others_alone(node: str) -> None:
             assert after.listed() == {DVIPA4: True, DVIPA6: False}
             after.remove(IPv4Address("203.0.113.9"))
             assert shown(node, IPv4Address("203.0.113.9")) == {"lo"}
+
+
+def test_hundreds_move_in_a_fraction_of_a_second(node: str) -> None:
+    dvipas = [IPv6Address(int(DVIPA6) + i) for i in range(300)]
+    with inside(node), Addresses("eth0") as addresses:
+        for dvipa in dvipas:
+            addresses.place(dvipa, False)
+        began = time.monotonic()
+        for dvipa in dvipas:
+            addresses.place(dvipa, True)
+        assert time.monotonic() - began < 3
+        assert addresses.listed() == dict.fromkeys(dvipas, True)
+
+
+def test_one_that_somebody_removed_can_be_placed_again(node: str) -> None:
+    with inside(node), Addresses("eth0") as addresses:
+        addresses.place(DVIPA6, True)
+        run("ip", "addr", "del", f"{DVIPA6}/128", "dev", "eth0")
+        assert addresses.listed() == {}
+        addresses.place(DVIPA6, False)
+        run("ip", "addr", "del", f"{DVIPA6}/128", "dev", "lo")
+        addresses.remove(DVIPA6)
+        assert addresses.listed() == {}
 
 
 def test_loopback_comes_up_and_the_uplink_must_exist() -> None:
