@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import socket
 import time
@@ -304,13 +305,19 @@ def test_2000_sockets_are_what_ss_says(watcher: Watcher) -> None:
 
 
 def test_nothing_is_left_after_destroy(settings: SocketSettings) -> None:
-    before = set(run("bpftool", "-j", "link", "show").split('"id":'))
     watcher = SocketWatcher.open(settings)
-    assert settings.pin_dir.exists()
+    pin = str(settings.pin_dir / "link")
+    link = json.loads(run("bpftool", "-j", "link", "show", "pinned", pin))["id"]
+    assert link in link_ids()
     watcher.destroy()
     watcher.close()
     assert not settings.pin_dir.exists()
-    eventually(lambda: set(run("bpftool", "-j", "link", "show").split('"id":')) <= before)
+    eventually(lambda: link not in link_ids())
+
+
+def link_ids() -> set[int]:
+    """All BPF links of this machine."""
+    return {row["id"] for row in json.loads(run("bpftool", "-j", "link", "show"))}
 
 
 def test_connections_from_before_are_found(settings: SocketSettings) -> None:
