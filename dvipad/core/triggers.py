@@ -16,8 +16,9 @@ class Facts:
     `rival`: greatest claim of another node that is not dead; `rival_up`: there is a session
     with it. `own`: this node's claim at its present epoch. `entitled`: of all that could own it
     now, this node is the best. `activated`: somebody had it before. `collected`: the CRT is
-    complete. `backup`: the best other node that could own it. `leaving`: this node must not own it any longer; `overdue`: it waited
-    long enough for somebody to take it. `asker_up`, `successor_up`, `backup_up`: sessions.
+    complete. `backup`: the best other node that could own it. `leaving`: this node must not own
+    it any longer; `overdue`: it waited long enough for somebody to take it. `asker_up`,
+    `successor_up`: sessions.
     """
 
     now_ms: int

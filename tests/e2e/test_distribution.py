@@ -12,6 +12,7 @@ pytestmark = pytest.mark.e2e
 
 CONNECTIONS = 3000
 PACKETS_EACH = 20
+REQUESTS = 18  # a packet for each, and some to open and to close
 FLAVOURS = [
     pytest.param({"tunnel": tunnel, "family": family}, id=f"{tunnel}-v{family}")
     for tunnel in ("ipip", "gre")
@@ -27,7 +28,6 @@ def test_round_robin_is_exact_and_only_first_packets_reach_python(
     """D5, D6: 1000 ± 1 connections for each of three targets; one packet of each in Python."""
     cluster = make_cluster(**options)
     with echo_servers(cluster):
-        requests = PACKETS_EACH // 2  # a request is a data packet and an acknowledgement
         load = NewConnections(
             cluster,
             "client",
@@ -35,7 +35,7 @@ def test_round_robin_is_exact_and_only_first_packets_reach_python(
             80,
             rate=400,
             count=CONNECTIONS,
-            requests=requests,
+            requests=REQUESTS,
         )
         report = load.finish()
         counted = counters(cluster, "lb1")
@@ -48,7 +48,7 @@ def test_round_robin_is_exact_and_only_first_packets_reach_python(
     by_kernel = counted["plane"]["chosen"]
     assert reached_python + by_kernel == CONNECTIONS + report.retransmits
     assert reached_python >= 0.99 * CONNECTIONS  # the kernel may choose when this machine stalls
-    assert counted["plane"]["encapsulated"] > CONNECTIONS * PACKETS_EACH * 0.7
+    assert counted["plane"]["encapsulated"] >= CONNECTIONS * (PACKETS_EACH - 1)
 
 
 def test_weights_are_kept_within_one_percent(make_cluster: MakeCluster) -> None:
