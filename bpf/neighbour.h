@@ -50,6 +50,12 @@ static __always_inline bool lease_lapsed(void)
 	return !state || state->lease_until_ns < bpf_ktime_get_ns();
 }
 
+/* An owner, and not just one to be. */
+static __always_inline bool is_announced(const struct dvipa *dvipa)
+{
+	return dvipa->role == ROLE_OWNER && !(dvipa->flags & DVIPA_QUIET);
+}
+
 /* May this node answer for `address`? Counts why not. */
 static __always_inline int answer_for(const struct address *address, enum counter hidden)
 {
@@ -57,7 +63,7 @@ static __always_inline int answer_for(const struct address *address, enum counte
 
 	if (!dvipa)
 		return PASS;
-	if (dvipa->role != ROLE_OWNER || dvipa->flags & DVIPA_QUIET) {
+	if (!is_announced(dvipa)) {
 		count(hidden);
 		return DROP;
 	}
@@ -105,7 +111,7 @@ static __always_inline int arp_egress(struct __sk_buff *skb)
 		return PASS;
 	map_ipv4(&sender, arp->sender);
 	dvipa = bpf_map_lookup_elem(&dvipas, &sender);
-	if (!dvipa || (dvipa->role == ROLE_OWNER && !lease_lapsed()))
+	if (!dvipa || (is_announced(dvipa) && !lease_lapsed()))
 		return PASS;
 	uplink = bpf_map_lookup_elem(&uplinks, &ifindex);
 	own = uplink ? uplink->address : 0; /* 0: a probe, from which nobody learns (RFC 5227) */

@@ -55,6 +55,9 @@ def test_who_answers_for_a_dvipa(four: Bench, version: int) -> None:
         assert four.counted() == {hidden: 1}
         assert four.run("ingress", ask(OWN[version])).verdict == PASS
         assert four.counted() == {}
+    own(four, quiet=True)
+    assert four.run("ingress", ask(DVIPA[version])).verdict == DROP
+    assert four.counted() == {hidden: 1}
     own(four)
     assert four.run("ingress", ask(DVIPA[version])).verdict == PASS
     four.plane.renew_lease(time.monotonic_ns() - 1)
@@ -75,11 +78,12 @@ def test_arp_requests_do_not_name_a_hidden_dvipa(four: Bench) -> None:
     packet, context = egress_arp(DVIPA[4], ifindex)
     own(four)
     assert four.run("egress", packet, context).packet == packet
-    own(four, Role.HIDDEN)
-    result = four.run("egress", packet, context)
-    assert result.verdict == PASS
-    assert result.packet == egress_arp(OWN[4], ifindex)[0]
-    assert four.counted() == {"arp_rewritten": 1}
+    for role, quiet in ((Role.HIDDEN, False), (Role.MOVING, False), (Role.OWNER, True)):
+        own(four, role, quiet=quiet)
+        result = four.run("egress", packet, context)
+        assert result.verdict == PASS
+        assert result.packet == egress_arp(OWN[4], ifindex)[0]
+        assert four.counted() == {"arp_rewritten": 1}
 
 
 # MSS

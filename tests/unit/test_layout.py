@@ -96,6 +96,7 @@ def test_constants_have_the_values_of_the_header() -> None:
         "UPLINKS_MAX",
         "THIS_NODE",
         "DVIPA_COLLECTING",
+        "DVIPA_QUIET",
         "SERVICE_OFFLOAD",
     ):
         assert getattr(layout, name) == int(defined[name]), name
