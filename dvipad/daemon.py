@@ -138,13 +138,14 @@ class Daemon:
         loop.remove_reader(self.kernel.sockets.fileno())
         if self.queue is not None:
             await self.queue.stop()
-        hidden = self.node.target.hidden
-        end = self.kernel.close if hidden else self.kernel.destroy
+        hidden = frozenset(self.node.target.hidden)
+        idle = await loop.run_in_executor(self.thread, self.kernel.idle, hidden)
+        end = self.kernel.destroy if idle else self.kernel.close
         await loop.run_in_executor(self.thread, end)
         await self.operator.stop()
         self.thread.shutdown()
         self._commands.shutdown()
-        log.info("left%s", ", hidden addresses stay for their connections" if hidden else "")
+        log.info("left%s", "" if idle else ", hidden addresses stay for their connections")
 
     # -- inputs and effects -------------------------------------------------------------------
 
@@ -280,5 +281,25 @@ def main(path: Path) -> int:
         asyncio.run(Daemon(configuration, path, features).run())
     except OSError as error:
         log.critical("cannot start: %s", error)
+        return 1
+    return 0
+
+
+def cleanup(path: Path) -> int:
+    """Remove what a stopped daemon left on this host; returns the exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        config = load(path).node
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    features = detect()
+    try:
+        settings = kernel_settings(config, polling=not features.tracepoint)
+        Kernel(settings).destroy()
+        if features.queue is not None:
+            Rules(features.queue, settings.plane.mark, config.queue.number).remove()
+    except OSError as error:
+        log.critical("cannot clean up: %s", error)
         return 1
     return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, TypeAlias, assert_never
@@ -68,6 +69,10 @@ _ROLES: Final = {
 }
 _NS_PER_MS: Final = 1_000_000
 
+UNCLEAR_MAX: Final = 4096
+"""Batches of ended connections that are looked at once more; further ones stay in the CRT until
+the target's next snapshot."""
+
 log = logging.getLogger(__name__)
 
 
@@ -95,6 +100,7 @@ class Kernel:
             stack.callback(self.sockets.close)
             self._stack = stack.pop_all()
         self._placed: dict[Address, bool] = {}
+        self._unclear: list[tuple[Address, bytes]] = []
 
     def close(self) -> None:
         """Leave: programs, maps and addresses stay in the kernel and go on."""
@@ -102,10 +108,15 @@ class Kernel:
 
     def destroy(self) -> None:
         """Leave nothing behind."""
+        self.sockets.destroy()
         for dvipa in self._addresses.listed():
             self._addresses.remove(dvipa)
         self.plane.destroy()
         self.close()
+
+    def idle(self, dvipas: Iterable[Address]) -> bool:
+        """Whether no connection of these DVIPAs ends here."""
+        return not any(any(self.sockets.connections(dvipa)) for dvipa in dvipas)
 
     # -- start --------------------------------------------------------------------------------
 
@@ -179,7 +190,9 @@ class Kernel:
             case InsertConnections():
                 self.plane.insert_connections(effect.target, effect.established, effect.embryonic)
             case EndConnections():
-                self.plane.end_connections(effect.target, effect.keys)
+                unclear = self.plane.end_connections(effect.target, effect.keys)
+                if unclear and len(self._unclear) < UNCLEAR_MAX:
+                    self._unclear.append((effect.target, unclear))
             case RetainConnections():
                 before_ns = max(0, effect.before_ms) * _NS_PER_MS
                 self.plane.retain_connections(effect.dvipa, effect.target, effect.keys, before_ns)
@@ -227,8 +240,12 @@ class Kernel:
         ]
 
     def repair(self) -> list[Address]:
-        """Put back addresses that somebody removed, and follow routes; returns the addresses."""
+        """To be called about once a second: puts back addresses that somebody removed, and
+        returns them; follows routes; ends connections that were too young to tell."""
         self.plane.refresh_routes()
+        unclear, self._unclear = self._unclear, []
+        for target, keys in unclear:
+            self.plane.end_connections(target, keys)
         listed = self._addresses.listed()
         missing = [dvipa for dvipa, owned in self._placed.items() if listed.get(dvipa) is not owned]
         for dvipa in missing:

@@ -65,14 +65,15 @@ class QueueKeeper:
                 log.error("the rule for NFQUEUE cannot be put back: %s", error)
 
     async def stop(self) -> None:
-        """The rule goes first, so that nothing is queued for nobody."""
+        """The worker goes first: without it nothing is marked; without the rule, what is marked
+        would reach the local stack, which answers with a reset."""
+        if self._supervisor is not None:
+            await self._off_loop(self._supervisor.stop)
+            self._supervisor = None
         try:
             await self._off_loop(self._rules.remove)
         except OSError as error:
             log.error("the rule for NFQUEUE stays: %s", error)
-        if self._supervisor is not None:
-            await self._off_loop(self._supervisor.stop)
-            self._supervisor = None
 
     def counters(self) -> dict[str, int]:
         """What the worker counted, and how often the supervisor was replaced."""

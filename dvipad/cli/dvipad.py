@@ -30,6 +30,7 @@ examples:
   dvipad --check lb1.yaml lb2.yaml t1.yaml   and do these nodes fit together?
   dvipad --show /etc/dvipad/profile          print it as understood: defaults, no abbreviations
   dvipad run /etc/dvipad/node.yaml           run the daemon in the foreground (needs root)
+  dvipad cleanup /etc/dvipad/node.yaml       after it stopped: leave nothing of it on this host
   dvipad lab up                              a whole cluster on this host, in network namespaces
   dvipad lab --help                          what else the lab can do
 
@@ -99,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     run = commands.add_parser("run", help="run the daemon of a node, in the foreground")
     run.add_argument("node", type=Path, metavar="NODE.yaml", help="the node file")
+    clean = commands.add_parser(
+        "cleanup", help="remove what a stopped daemon left: hidden addresses, eBPF programs, rules"
+    )
+    clean.add_argument("node", type=Path, metavar="NODE.yaml", help="the node file")
     commands.add_parser("lab", help="a cluster in network namespaces of this host", add_help=False)
     return parser
 
@@ -115,9 +120,10 @@ def _command(options: argparse.Namespace) -> int:
         return _check(options.check)
     if options.show:
         return _show(options.show)
-    if options.command == "run":
+    if options.command in ("run", "cleanup"):
         daemon = importlib.import_module("dvipad.daemon")
-        return cast(int, daemon.main(options.node))
+        work = daemon.main if options.command == "run" else daemon.cleanup
+        return cast(int, work(options.node))
     _parser().print_help(sys.stderr)
     return REFUSED
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from dvipad.lab.cluster import Cluster
 from dvipad.lab.traffic import LongConnections, NewConnections
-from tests.e2e.cluster_tools import echo_servers, state, wait_for_state
+from tests.e2e.cluster_tools import echo_servers, state, wait_for_state, wait_for_targets
 from tests.e2e.conftest import MakeCluster
 from tests.e2e.test_distribution import FLAVOURS, MIXED
 
@@ -62,11 +64,14 @@ def test_a_clean_stop_gives_the_address_to_the_backup(make_cluster: MakeCluster)
         left = cluster.run("lb1", ["ip", "-brief", "address", "show", "dev", "lo"]).stdout
         rules = cluster.run("lb1", ["iptables-save"]).stdout
         filters = cluster.run("lb1", ["tc", "filter", "show", "dev", "eth0", "ingress"]).stdout
+        pins = cluster.paths.pins("lb1")
+        pinned = sorted(pins.rglob("*")) if pins.exists() else []
         result = long.stop()
         report = new.stop()
     assert result.lost() == 0
     assert report.failed == {}
     assert report.slowed == 0
+    assert pinned == []
     assert str(dvipa) not in left
     assert "dvipad" not in rules
     assert filters == ""
@@ -80,3 +85,24 @@ def test_without_moveable_a_backup_takes_over_what_was_active(make_cluster: Make
         wait_for_state(cluster, "lb1", "ACTIVE")
         cluster.fail("lb1")
         wait_for_state(cluster, "lb2", "ACTIVE")
+
+
+def test_a_target_that_stops_keeps_its_connections(make_cluster: MakeCluster) -> None:
+    """A target's daemon may be restarted under its servers; `cleanup` removes what it left."""
+    cluster = make_cluster()
+    with echo_servers(cluster):
+        dvipa = cluster.spec.dvipa()
+        long = LongConnections(cluster, "client", dvipa, 7, connections=30)
+        cluster.stop_daemon("t1")
+        wait_for_targets(cluster, "lb1", 4)
+        report = NewConnections(cluster, "client", dvipa, 80, rate=100, count=50).finish()
+        wait_until_data_flows(cluster, long)
+        result = long.stop()
+        file = str(cluster.paths.node_file("t1"))
+        cluster.run("t1", [sys.executable, "-m", "dvipad.cli.dvipad", "cleanup", file])
+        left = cluster.run("t1", ["ip", "-brief", "address", "show", "dev", "lo"]).stdout
+    assert result.lost() == 0
+    assert report.failed == {}
+    assert "t1" not in report.servers
+    assert str(dvipa) not in left
+    assert not any(cluster.paths.pins("t1").rglob("*"))

@@ -59,20 +59,24 @@ class CrtTable:
                 lost += _insert(table, keys[at : at + size], value)
         return lost
 
-    def end(self, index: int, keys: bytes, before_ns: int) -> int:
-        """Removes those of `keys` that lead to target `index` and were made before `before_ns`.
+    def end(self, index: int, keys: bytes, before_ns: int) -> bytes:
+        """Removes those of `keys` that lead to target `index` and are over.
 
-        Embryonic entries first, or a late packet would revive them. Returns how many entries.
+        Over is what is closing, and what was made before `before_ns`. Returns the keys of which
+        this cannot be told yet. Embryonic entries go first, or a late packet would revive them.
         """
-        old = b"".join(key for key in split_keys(keys) if self._leads(key, index, before_ns))
-        return self._embryonic.delete_batch(old) + self._established.delete_batch(old)
-
-    def _leads(self, key: bytes, index: int, before_ns: int) -> bool:
-        value = self._established.lookup(key) or self._embryonic.lookup(key)
-        if value is None:
-            return False
-        target, _closing, created_ns = ROUTE.unpack(value)
-        return bool(target == index and created_ns < before_ns)
+        over: list[bytes] = []
+        unclear: list[bytes] = []
+        for key in split_keys(keys):
+            value = self._established.lookup(key) or self._embryonic.lookup(key)
+            if value is None:
+                continue
+            target, closing, created_ns = ROUTE.unpack(value)
+            if target == index:
+                (over if closing or created_ns < before_ns else unclear).append(key)
+        self._embryonic.delete_batch(b"".join(over))
+        self._established.delete_batch(b"".join(over))
+        return b"".join(unclear)
 
     def _delete_where(self, ended: Callable[[bytes, int, int], bool]) -> int:
         count = 0

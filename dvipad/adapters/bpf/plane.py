@@ -29,7 +29,7 @@ from dvipad.adapters.bpf.tables import ServiceRow, ServiceTable, TargetTable
 from dvipad.address import Address, pack, unpack
 
 REOPENED_NS: Final = 500_000_000
-"""A target reports the end of a connection no sooner than this after it."""
+"""A client that opens a port again within this time after a reset is not told from before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,15 +176,16 @@ class DataPlane:
         """Enters connections of a target (NEWCONN); returns for how many there was no room."""
         return self._crt.insert(self._targets.index(target)[0], established, embryonic)
 
-    def end_connections(self, target: Address, keys: bytes) -> int:
-        """Removes connections that `target` says are over (TERMCONN); returns how many entries.
+    def end_connections(self, target: Address, keys: bytes) -> bytes:
+        """Removes connections that `target` says are over (TERMCONN).
 
-        A client may have opened the same port again by now: an entry of another target, or one
-        younger than `REOPENED_NS`, is not what the target speaks of.
+        A client may have opened the same port again by now: an entry of another target is not
+        what the target speaks of, and of one that is younger than `REOPENED_NS`, and not closing,
+        nobody can tell. Returns the keys of the latter: ask again later.
         """
         index = self._targets.find(target)
         if index is None:
-            return 0
+            return b""
         return self._crt.end(index, keys, time.monotonic_ns() - REOPENED_NS)
 
     def purge_target(self, target: Address) -> int:
