@@ -163,3 +163,15 @@ def test_targets_have_a_limit_and_free_indexes_are_used_again(four: Bench) -> No
     assert plane.purge_target(many[7]) == 0
     plane.insert_connections(one_more, key(4, 9999), b"")
     assert {row.target for row in plane.crt()} == {*many, one_more} - {many[7]}
+
+
+def test_a_new_target_does_not_inherit_totals(four: Bench) -> None:
+    own(four)
+    plane, (a, b) = four.plane, TARGETS[4]
+    plane.set_service(DVIPA[4], PORT, (a,), True)
+    four.ingress(*from_client(4, "S"))
+    plane.set_service(DVIPA[4], PORT, (b,), True)
+    assert plane.purge_target(a) == 1
+    for number in range(TARGETS_MAX - 2):  # every index once more
+        plane.insert_connections(ip_address("192.0.3.0") + number, key(4, 1), b"")
+    assert plane.totals() == {}

@@ -116,7 +116,7 @@ class DataPlane:
         ARP and no NDP yet. `successor`: XCF address of who has a
         MOVING DVIPA now.
         """
-        index = THIS_NODE if successor is None else self._targets.index(successor)[0]
+        index = THIS_NODE if successor is None else self._targets.index(successor)
         flags = (DVIPA_COLLECTING if collecting else 0) | (DVIPA_QUIET if quiet else 0)
         value = Dvipa(
             role=role,
@@ -174,7 +174,7 @@ class DataPlane:
 
     def insert_connections(self, target: Address, established: bytes, embryonic: bytes) -> int:
         """Enters connections of a target (NEWCONN); returns for how many there was no room."""
-        return self._crt.insert(self._targets.index(target)[0], established, embryonic)
+        return self._crt.insert(self._targets.index(target), established, embryonic)
 
     def end_connections(self, target: Address, keys: bytes) -> bytes:
         """Removes connections that `target` says are over (TERMCONN).
@@ -195,6 +195,7 @@ class DataPlane:
             return 0
         count = self._crt.purge_target(index)
         if not self._refers_to(target, index):
+            self._services.forget_target(index)
             self._targets.free(target)
         return count
 

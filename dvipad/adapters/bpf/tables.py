@@ -58,15 +58,15 @@ class TargetTable:
         self._map.update(index_key(index), bytes(value))
         self._by_index[index] = xcf
 
-    def index(self, xcf: Address) -> tuple[int, bool]:
-        """The index of a target, and whether it is new.
+    def index(self, xcf: Address) -> int:
+        """The index of a target; a new one gets one.
 
         Raises ``ValueError`` for an XCF address of the other family than this node's own: a tunnel
         cannot start at one and end at the other. Raises :class:`BpfError` beyond TARGETS_MAX.
         """
         known = self._by_address.get(xcf)
         if known is not None:
-            return known, False
+            return known
         if xcf.version != self._family:
             raise ValueError(f"target {xcf} is not IPv{self._family} like this node's XCF address")
         for step in range(1, TARGETS_MAX + 1):
@@ -74,7 +74,7 @@ class TargetTable:
             if index not in self._by_index:
                 self._write(index, xcf)
                 self._by_address[xcf] = self._last = index
-                return index, True
+                return index
         raise BpfError(f"target {xcf} is one too many: {TARGETS_MAX} is the limit")
 
     def find(self, xcf: Address) -> int | None:
@@ -87,8 +87,8 @@ class TargetTable:
 
     def free(self, xcf: Address) -> None:
         """Forgets a target that nothing refers to any more."""
-        index = self._by_address.get(xcf)
-        if index is None or index == THIS_NODE:
+        index = self._by_address[xcf]
+        if index == THIS_NODE:
             return
         self._map.update(index_key(index), bytes(ctypes.sizeof(Target)))
         del self._by_index[index], self._by_address[xcf]
@@ -134,7 +134,7 @@ class ServiceTable:
         """
         if len(ring) > RING_MAX:
             raise ValueError(f"a ring of {len(ring)} targets; {RING_MAX} is the limit")
-        indexes = [self._index(xcf) for xcf in ring]
+        indexes = [self._targets.index(xcf) for xcf in ring]
         slot = self._slots.get((dvipa, port))
         if slot is None:
             slot = self._free_slot(dvipa, port)
@@ -143,12 +143,10 @@ class ServiceTable:
         self._map.update(service_key(dvipa, port), bytes(value))
         self._slots[dvipa, port] = slot
 
-    def _index(self, xcf: Address) -> int:
-        index, new = self._targets.index(xcf)
-        if new:  # totals of who had this index before
-            for slot in range(SERVICES_MAX):
-                self._clear_totals(slot * TARGETS_MAX + index, 1)
-        return index
+    def forget_target(self, index: int) -> None:
+        """Clears the totals of a target whose index may become another's."""
+        for slot in range(SERVICES_MAX):
+            self._clear_totals(slot * TARGETS_MAX + index, 1)
 
     def _free_slot(self, dvipa: Address, port: int) -> int:
         used = set(self._slots.values())
