@@ -29,9 +29,9 @@ def load(settings: PlaneSettings) -> tuple[BpfObject, dict[str, Map]]:
 
     Pinned maps of another shape or layout raise :class:`BpfError` and stay as they are.
     """
-    bpffs.prepare(settings.pin_dir)
     loaded = BpfObject(settings.program())
     try:
+        bpffs.prepare(settings.pin_dir)
         sizes = {"established": settings.established, "embryonic": settings.embryonic}
         definitions = [each for each in loaded.maps() if not each.internal]
         for definition in definitions:
@@ -45,6 +45,7 @@ def load(settings: PlaneSettings) -> tuple[BpfObject, dict[str, Map]]:
         maps = {each.name: Map(loaded.map_fd(each.name)) for each in definitions}
     except BaseException:
         loaded.close()
+        bpffs.clear(settings.pin_dir, ())  # an empty folder, mounted for nothing
         raise
     return loaded, maps
 
