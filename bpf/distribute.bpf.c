@@ -8,6 +8,7 @@
 #include "choose.h"
 #include "crt.h"
 #include "dvipad.h"
+#include "ended.h"
 #include "maps.h"
 #include "mss.h"
 #include "neighbour.h"
@@ -183,4 +184,18 @@ int dvipad_egress(struct __sk_buff *skb)
 	    ip.fragment)
 		return PASS;
 	return tcp_egress(skb, &ip);
+}
+
+/* Run by user space, not attached. */
+SEC("syscall")
+int dvipad_end(void *context)
+{
+	__u32 zero = 0;
+	struct ending *ending = bpf_map_lookup_elem(&endings, &zero);
+
+	if (!ending)
+		return 0;
+	for (__u32 i = 0; i < ENDING_MAX && i < ending->count; i++)
+		ending->result[i] = end_connection(ending, &ending->keys[i]);
+	return 0;
 }

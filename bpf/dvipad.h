@@ -20,6 +20,7 @@
 #define RING_MAX 256
 #define MEMBERS_MAX 1024
 #define UPLINKS_MAX 64
+#define ENDING_MAX 256 /* connections that one run of `dvipad_end` looks at */
 #define ESTABLISHED_MAX 262144 /* default; set before load */
 #define EMBRYONIC_MAX 65536    /* default; set before load */
 
@@ -121,6 +122,22 @@ struct shared {
 	__u64 beat_ns;
 	__u64 done;           /* SYNs that the worker has decided; compare `sent` */
 	__u64 lease_until_ns; /* an owner without a lease answers no ARP and no NDP */
+};
+
+/* What became of a connection that a target says is over. */
+enum end {
+	END_KEPT,    /* the entry is not that target's, or there is none */
+	END_DELETED,
+	END_UNCLEAR, /* young and not closing: perhaps opened anew; ask again later */
+};
+
+/* Written by user space, then the program `dvipad_end` is run. */
+struct ending {
+	__u32 target; /* only entries that lead there */
+	__u32 count;
+	__u64 before_ns; /* closing entries, and those made before this */
+	struct connection keys[ENDING_MAX];
+	__u8 result[ENDING_MAX]; /* enum end */
 };
 
 /* Token bucket of one CPU. */

@@ -28,6 +28,7 @@ HEADER = Path(__file__).parents[2] / "bpf" / "dvipad.h"
 STRUCTS = {
     "connection": layout.Connection,
     "route": layout.Route,
+    "ending": layout.Ending,
     "dvipa": layout.Dvipa,
     "service_key": layout.ServiceKey,
     "service": layout.Service,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from dvipad.adapters.bpf.layout import CONNECTION, ROUTE, split_keys
+from dvipad.adapters.bpf.layout import CONNECTION, ENDING_MAX, ROUTE, End, Ending, split_keys
 from dvipad.adapters.bpf.libbpf import BpfError
 from dvipad.adapters.bpf.maps import BATCH_MAX, Map
 from dvipad.adapters.bpf.tables import TargetTable
+from dvipad.adapters.bpf.tc import run_syscall
 from dvipad.address import Address, pack, unpack
 
 
@@ -41,10 +43,48 @@ def _entries(table: Map) -> Iterator[tuple[bytes, int, int, int]]:
         )
 
 
+class Ender:
+    """Compares and deletes in the kernel, through the program ``dvipad_end``."""
+
+    def __init__(self, endings: Map, program_fd: int) -> None:
+        self._memory = endings.memory()
+        self._ending = Ending.from_buffer(self._memory)
+        self._program_fd = program_fd
+
+    def end(self, index: int, keys: bytes, before_ns: int) -> tuple[int, bytes]:
+        """How many of `keys` were deleted, and those of which it cannot be told yet."""
+        deleted = 0
+        unclear: list[bytes] = []
+        size = CONNECTION.size * ENDING_MAX
+        for at in range(0, len(keys), size):
+            part = keys[at : at + size]
+            results = self._run(index, part, before_ns)
+            deleted += results.count(End.DELETED)
+            if End.UNCLEAR in results:
+                unclear += _where(part, results, End.UNCLEAR)
+        return deleted, b"".join(unclear)
+
+    def _run(self, index: int, keys: bytes, before_ns: int) -> bytes:
+        count = len(keys) // CONNECTION.size
+        self._ending.target, self._ending.before_ns = index, before_ns
+        self._ending.count = count
+        ctypes.memmove(self._ending.keys, keys, len(keys))
+        run_syscall(self._program_fd)
+        return bytes(self._ending.result)[:count]
+
+
+def _where(keys: bytes, results: bytes, wanted: End) -> list[bytes]:
+    pairs = zip(split_keys(keys), results, strict=True)
+    return [key for key, result in pairs if result == wanted]
+
+
 class CrtTable:
     """`established` and `embryonic`."""
 
-    def __init__(self, established: Map, embryonic: Map, targets: TargetTable) -> None:
+    def __init__(
+        self, established: Map, embryonic: Map, targets: TargetTable, ender: Ender
+    ) -> None:
+        self._ender = ender
         self._established = established
         self._embryonic = embryonic
         self._targets = targets
@@ -63,20 +103,9 @@ class CrtTable:
         """Removes those of `keys` that lead to target `index` and are over.
 
         Over is what is closing, and what was made before `before_ns`. Returns the keys of which
-        this cannot be told yet. Embryonic entries go first, or a late packet would revive them.
+        this cannot be told yet.
         """
-        over: list[bytes] = []
-        unclear: list[bytes] = []
-        for key in split_keys(keys):
-            value = self._established.lookup(key) or self._embryonic.lookup(key)
-            if value is None:
-                continue
-            target, closing, created_ns = ROUTE.unpack(value)
-            if target == index:
-                (over if closing or created_ns < before_ns else unclear).append(key)
-        self._embryonic.delete_batch(b"".join(over))
-        self._established.delete_batch(b"".join(over))
-        return b"".join(unclear)
+        return self._ender.end(index, keys, before_ns)[1]
 
     def _delete_where(self, ended: Callable[[bytes, int, int], bool]) -> int:
         count = 0
@@ -101,14 +130,16 @@ class CrtTable:
     def retain(self, dvipa: Address, index: int, keys: bytes, before_ns: int) -> int:
         """Removes connections of (DVIPA, target) made before `before_ns` that `keys` lacks."""
         packed, keep = pack(dvipa), frozenset(split_keys(keys))
-        return self._delete_where(
-            lambda key, target, created_ns: (
-                target == index
-                and created_ns < before_ns
-                and key[16:32] == packed
-                and key not in keep
-            )
-        )
+        gone = {
+            key
+            for table in (self._embryonic, self._established)
+            for key, target, _closing, created_ns in _entries(table)
+            if target == index
+            and created_ns < before_ns
+            and key[16:32] == packed
+            and key not in keep
+        }
+        return self._ender.end(index, b"".join(gone), before_ns)[0]
 
     def connections(self, dvipa: Address) -> dict[Address, tuple[bytes, bytes]]:
         """Packed keys of a DVIPA's connections: target → (established, embryonic).

@@ -23,6 +23,7 @@ TARGETS_MAX: Final = 256
 RING_MAX: Final = 256
 MEMBERS_MAX: Final = 1024
 UPLINKS_MAX: Final = 64
+ENDING_MAX: Final = 256
 THIS_NODE: Final = 0
 """Index of this node in `targets`."""
 
@@ -54,6 +55,7 @@ MAPS: Final = (
     "worker_totals",
     "budget",
     "counters",
+    "endings",
 )
 """The maps of the data plane, each pinned by its name."""
 
@@ -95,6 +97,29 @@ class Route(ctypes.Structure):
         ("closing", ctypes.c_uint8),
         ("pad", ctypes.c_uint8 * 3),
         ("created_ns", ctypes.c_uint64),
+    )
+
+
+class End(IntEnum):
+    """``enum end``: what became of a connection that a target says is over."""
+
+    KEPT = 0
+    DELETED = 1
+    UNCLEAR = 2
+
+
+class Ending(ctypes.Structure):
+    """``struct ending``: value of `endings`, the argument of the program ``dvipad_end``."""
+
+    target: int
+    count: int
+    before_ns: int
+    _fields_ = (
+        ("target", ctypes.c_uint32),
+        ("count", ctypes.c_uint32),
+        ("before_ns", ctypes.c_uint64),
+        ("keys", Connection * ENDING_MAX),
+        ("result", ctypes.c_ubyte * ENDING_MAX),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dvipad.adapters.bpf import device, loader
-from dvipad.adapters.bpf.crt import CrtRow, CrtTable
+from dvipad.adapters.bpf.crt import CrtRow, CrtTable, Ender
 from dvipad.adapters.bpf.layout import (
     COUNTERS,
     DVIPA_COLLECTING,
@@ -54,7 +54,8 @@ class DataPlane:
         self._maps = maps
         self._targets = TargetTable(maps["targets"], settings.xcf)
         self._services = ServiceTable(maps, self._targets)
-        self._crt = CrtTable(maps["established"], maps["embryonic"], self._targets)
+        ender = Ender(maps["endings"], loaded.program("dvipad_end").fd)
+        self._crt = CrtTable(maps["established"], maps["embryonic"], self._targets, ender)
         self._memory = maps["shared"].memory()
         self._shared = Shared.from_buffer(self._memory)
         self._adopted = self.dvipas()

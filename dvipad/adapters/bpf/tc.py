@@ -115,6 +115,12 @@ def detach(ifindex: int, point: AttachPoint) -> None:
         check(result, f"detach from {point.name.lower()} of device {ifindex}")
 
 
+def run_syscall(program_fd: int) -> None:
+    """Runs a program of type syscall once, without an argument."""
+    options = _TestRun(sz=ctypes.sizeof(_TestRun))
+    check(library().bpf_prog_test_run_opts(program_fd, byref(options)), "run of a program")
+
+
 @dataclass(frozen=True, slots=True)
 class TestRun:
     """What a program did to a packet: its verdict, the packet and ``struct __sk_buff`` after."""
