@@ -134,7 +134,13 @@ def vcrt(answer: Json) -> list[str]:
         lines += [
             f"Dest:      {row['dvipa']}..{row['dvipa_port']}",
             f"  Source:    {row['client']}..{row['client_port']}",
-            f"  DestXCF:   {row['target']}  State: {row['state'].capitalize()}",
+            f"  DestXCF:   {row['target'] or 'gone'}  State: {_connection_state(row)}",
         ]
     lines.append(f"{len(answer['rows'])} of {answer['total']} records displayed")
     return lines
+
+
+def _connection_state(row: Json) -> str:
+    if row["closing"]:
+        return "Closing"
+    return "Established" if row["established"] else "Embryonic"

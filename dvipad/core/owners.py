@@ -8,7 +8,7 @@ from dvipad.address import Address
 from dvipad.config.model import OWNER_RANK, Backup, Define, Distribute, Moveable
 from dvipad.core.context import STOP_LINGER_MS, STOP_MS, Context
 from dvipad.core.crt import Collection
-from dvipad.core.effects import Send, SetMembers, WatchDvipas
+from dvipad.core.effects import Broadcast, Send, SetMembers, WatchDvipas
 from dvipad.core.inputs import Adopted, CrtDumped
 from dvipad.core.membership import Claim, Life, make_claim
 from dvipad.core.takeover import Takeover
@@ -52,6 +52,7 @@ class Owners:
         for dvipa, vipa in self._vipas.items():
             if dvipa not in named:
                 vipa.rank, vipa.creates = 0, False
+        self.announce_list()
 
     def _configure(self, vipa: Ownership, row: Define | Backup) -> None:
         vipa.prefix_length = row.prefix_length
@@ -289,6 +290,10 @@ class Owners:
     def vipa_list(self) -> VipaList:
         """This node's whole list (D2)."""
         return VipaList(tuple(self._entry(vipa) for vipa in self))
+
+    def announce_list(self) -> None:
+        """Send the list to everybody: it changed."""
+        self._context.emit(Broadcast(self.vipa_list()))
 
     def _entry(self, vipa: Ownership) -> VipaEntry:
         fit = not self._context.stopping and self._context.now_ms >= vipa.retry_ms
