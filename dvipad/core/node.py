@@ -88,7 +88,7 @@ class Node:
         """When `expire` is to be called, if nothing happens before; always in the future."""
         context = self.context
         times = [*context.membership.deadlines(), *self.owners.deadlines()]
-        times += self.distributor.deadlines()
+        times += [*self.distributor.deadlines(), *self.target.deadlines()]
         if not context.joined and self._started_ms is not None:
             join_ms = context.settings.timers.join_ms
             times += [self._started_ms + join_ms, self._started_ms + ALONE_FACTOR * join_ms]
@@ -117,10 +117,13 @@ class Node:
                 self._connections(event)
             case EventsMissed():
                 self.target.events_missed(event.dvipas)
+                for dvipa in sorted(event.dvipas, key=str):
+                    self.owners.recheck(dvipa)
             case EffectDone():
                 self.owners.effect_done(event.effect_id)
             case EffectFailed():
                 self.owners.effect_failed(event.effect_id, event.reason)
+                self.target.effect_failed(event.effect_id)
             case CrtDumped():
                 self.owners.crt_dumped(event)
             case SocketsDumped():

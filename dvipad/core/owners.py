@@ -8,7 +8,7 @@ from dvipad.address import Address
 from dvipad.config.model import OWNER_RANK, Backup, Define, Distribute, Moveable
 from dvipad.core.context import STOP_LINGER_MS, STOP_MS, Context
 from dvipad.core.crt import Collection
-from dvipad.core.effects import Broadcast, Send, SetMembers, WatchDvipas
+from dvipad.core.effects import Broadcast, DumpSockets, Send, SetMembers, WatchDvipas
 from dvipad.core.inputs import Adopted, CrtDumped
 from dvipad.core.membership import Claim, Life, make_claim
 from dvipad.core.takeover import Takeover
@@ -31,6 +31,8 @@ class Owners:
         self._highest: dict[Address, int] = {}
         self._members: frozenset[Address] = frozenset()
         self._watched: frozenset[Address] = frozenset()
+        self._offered: tuple[tuple[object, ...], ...] = ()
+        self._rechecks: dict[Address, Collection] = {}
         self.collections: dict[Address, Collection] = self._takeover.collections
 
     def __iter__(self) -> Iterator[Ownership]:
@@ -73,7 +75,19 @@ class Owners:
         vipa.adopt(adopted.epoch, adopted.collecting, self._context.now_ms)
         if adopted.collecting:
             self._takeover.collect(vipa)
+        else:
+            self.recheck(adopted.dvipa)
         return True
+
+    def recheck(self, dvipa: Address) -> None:
+        """Ends of this node's own connections may have been missed: compare its CRT with them."""
+        vipa = self._vipas.get(dvipa)
+        if vipa is None or not vipa.wants_crt or dvipa in self.collections:
+            return
+        effect_id, own = self._context.new_id(), self._context.settings.name
+        now_ms = self._context.now_ms
+        self._rechecks[dvipa] = Collection(vipa.epoch, now_ms, {own}, effect_id)
+        self._context.emit(DumpSockets(effect_id, dvipa))
 
     # -- who has it ---------------------------------------------------------------------------
 
@@ -190,6 +204,11 @@ class Owners:
         for dvipa, collection in self.collections.items():
             if collection.own_effect == effect_id:
                 return self._vipas[dvipa], collection
+        for dvipa, check in list(self._rechecks.items()):
+            if check.own_effect == effect_id:
+                del self._rechecks[dvipa]
+                vipa = self._vipas.get(dvipa)
+                return (vipa, check) if vipa is not None and vipa.wants_crt else None
         return None
 
     # -- deciding -----------------------------------------------------------------------------
@@ -317,10 +336,21 @@ class Owners:
         if members != self._members:
             self._members = members
             self._context.emit(SetMembers(members))
+        self._republish()
         watched = frozenset(hidden) | frozenset(self._vipas)
         if watched != self._watched:
             self._watched = watched
             self._context.emit(WatchDvipas(watched))
+
+    def _republish(self) -> None:
+        """Peers follow the profile, and whether this node is fit: they choose by that (D2)."""
+        offered = tuple(
+            (entry.dvipa, entry.rank, entry.creates, self._context.own_distributes(entry.dvipa))
+            for entry in map(self._entry, self)
+        )
+        if offered != self._offered:
+            self._offered = offered
+            self._context.emit(Broadcast(self.vipa_list()))
 
     def deadlines(self) -> list[int]:
         """When a row of the table may be due without any input."""

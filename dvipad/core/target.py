@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dvipad.address import Address
 from dvipad.config.model import Distribute
 from dvipad.core import crt
-from dvipad.core.context import Context
+from dvipad.core.context import RETRY_MS, Context
 from dvipad.core.dpt import Dpt, target_spec
 from dvipad.core.effects import (
     Broadcast,
@@ -18,6 +18,7 @@ from dvipad.core.effects import (
     Role,
     Send,
     SetDvipa,
+    Step,
 )
 from dvipad.core.inputs import ConnectionsEnded, ConnectionsOriginated, Listener, SocketsDumped
 from dvipad.wire.messages import MAX_CONNECTIONS, PortStatus, SrvStat, TermConn
@@ -46,6 +47,8 @@ class Target:
         self._dumps: dict[int, tuple[Address, str, int]] = {}
         self._idle_checks: dict[int, Address] = {}
         self._told: set[tuple[str, Address]] = set()
+        self._showing: dict[Address, int] = {}
+        self._show_again: dict[Address, int] = {}
         self.hidden: set[Address] = set()
         self.quiescing: set[Address] = set()
 
@@ -65,6 +68,10 @@ class Target:
         still_named = set(named)
         if not any(peer.listed for peer in self._context.membership):
             still_named |= self.hidden  # nobody spoke yet: what was adopted stays
+        for dvipa, at_ms in list(self._show_again.items()):
+            if self._context.now_ms >= at_ms:
+                del self._show_again[dvipa]
+                self.show(dvipa)
         for dvipa in sorted(still_named | self.hidden, key=_order):
             self._follow(dvipa, dvipa in still_named)
         self._publish()
@@ -87,10 +94,21 @@ class Target:
         """Bring address and data plane to what this node is to `dvipa` as a target."""
         if self._busy(dvipa):
             return
+        steps: tuple[Step, ...] = (RemoveAddress(dvipa), RemoveDvipa(dvipa))
         if dvipa in self.hidden:
-            self._context.sequence(SetDvipa(dvipa, Role.HIDDEN, 0), PlaceAddress(dvipa, False))
-        else:
-            self._context.sequence(RemoveAddress(dvipa), RemoveDvipa(dvipa))
+            steps = (SetDvipa(dvipa, Role.HIDDEN, 0), PlaceAddress(dvipa, False))
+        self._showing[dvipa] = self._context.sequence(*steps)
+        self._show_again.pop(dvipa, None)
+
+    def effect_failed(self, effect_id: int) -> None:
+        """What could not be shown is tried again later; ownership looks after its own effects."""
+        for dvipa, awaited in self._showing.items():
+            if awaited == effect_id:
+                self._show_again[dvipa] = self._context.now_ms + RETRY_MS
+
+    def deadlines(self) -> list[int]:
+        """When `refresh` has something to do again."""
+        return list(self._show_again.values())
 
     def _check_idle(self, dvipa: Address) -> None:
         if dvipa not in self._idle_checks.values():

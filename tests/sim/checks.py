@@ -252,10 +252,9 @@ class Checks:
         rows = [row for row in host.plan.profile.distributes if row.dvipa == connection.dvipa]
         for target in world.hosts.values():
             opened_ms = world.loop.now_ms - target.listeners_ms.get(connection.port, 0)
-            ready = target.kernel.listens(connection.dvipa, connection.port)
-            candidate = any(target_spec(row, target.plan.xcf) for row in rows)
+            ready = target.kernel.ready(rows, connection.dvipa, connection.port)
             calm_ms = self.undisturbed_ms(host, target)
-            if ready and candidate and opened_ms > SPREAD_MS and calm_ms > SETTLE_MS:
+            if ready and opened_ms > SPREAD_MS and calm_ms > SETTLE_MS:
                 self.fail("refused", f"{connection} by {name}, but {target.name} is ready")
 
     def reset(self, connection: Connection, name: str, why: str) -> None:

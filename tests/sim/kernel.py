@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from dvipad.address import Address, pack
+from dvipad.config.model import Distribute
 from dvipad.core.crt import KEY_SIZE
+from dvipad.core.dpt import target_spec
 from dvipad.core.effects import (
     Announce,
     DumpCrt,
@@ -161,8 +163,9 @@ class Kernel:
                     self.embryonic[key] = Route(effect.target, now_ms)
             case EndConnections():
                 for key in split(effect.keys):
-                    self.embryonic.pop(key, None)
-                    self.established.pop(key, None)
+                    for table in (self.embryonic, self.established):
+                        if key in table and table[key].target == effect.target:
+                            del table[key]
             case RetainConnections():
                 self._retain(effect)
             case PurgeTarget():
@@ -218,6 +221,16 @@ class Kernel:
     def listens(self, dvipa: Address, port: int) -> bool:
         """Whether a SYN to (dvipa, port) is accepted."""
         return (None, port) in self.listeners or (dvipa, port) in self.listeners
+
+    def ready(
+        self, rows: tuple[Distribute, ...] | list[Distribute], dvipa: Address, port: int
+    ) -> bool:
+        """Whether this host is a ready target for (dvipa, port), as C1 says."""
+        mine = [row for row in rows if target_spec(row, self.xcf)]
+        listed = any(port in span for row in mine for span in row.ports)
+        return bool(mine) and (
+            (dvipa, port) in self.listeners or (listed and (None, port) in self.listeners)
+        )
 
     def lookup(self, key: bytes, syn: bool, fin: bool, now_ms: int) -> Address | None:
         """The CRT: the target of a connection."""

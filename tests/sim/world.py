@@ -8,6 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from dvipad.address import Address
+from dvipad.core import distributor
 from dvipad.core.effects import Decision
 from dvipad.core.inputs import (
     ConnectionsEnded,
@@ -31,6 +32,7 @@ from .traffic import Client, Phase, Traffic
 if TYPE_CHECKING:
     from .canaries import Canary
 
+distributor.SNAPSHOT_MARGIN_MS = 100  # as short as all other times of a simulation
 LEASE_MS: Final = 100
 """The daemon renews the lease of its DVIPAs so often."""
 
