@@ -265,6 +265,62 @@ def _new(values: Mapping[str, Any]) -> NewReport:
     return NewReport(**{name: values[name] for name in NewReport.__dataclass_fields__})
 
 
+@dataclass(frozen=True, slots=True)
+class GapReport:
+    """The figures of :class:`GapProbe` in one phase.
+
+    `max_gap_ms`: the longest time without an answer, one that is not over included, which began
+    `quiet_ms` ago. `own_stall_ms`: how late the prober itself was, at worst.
+    """
+
+    phase: str
+    seconds: float
+    sent: int
+    answered: int
+    refused: int
+    max_gap_ms: float
+    quiet_ms: float
+    own_stall_ms: float
+
+
+class GapProbe(Program):
+    """How long an address answers nobody (:mod:`dvipad.lab.gap_probe`)."""
+
+    def __init__(
+        self, cluster: Cluster, host: str, address: Address, port: int, interval_ms: float = 5.0
+    ) -> None:
+        """Start; raises :class:`LabError` when the address does not answer now."""
+        words = [str(address), str(port), f"--interval-ms={interval_ms}"]
+        super().__init__(cluster, host, "dvipad.lab.gap_probe", *words)
+        try:
+            if self.expect("open", "failed", timeout_s=2 * ANSWER_TIMEOUT_S)["event"] == "failed":
+                raise LabError(f"{self._name}: {address} port {port} does not answer")
+        except BaseException:
+            self.kill()
+            raise
+
+    def phase(self, name: str) -> GapReport:
+        """End the phase that is on, begin the phase `name`; returns the figures of the first."""
+        self.command(f"phase {name}")
+        return _gap(self.expect("phase"))
+
+    def report(self) -> GapReport:
+        """The figures of this phase until now."""
+        self.command("report")
+        return _gap(self.expect("report"))
+
+    def stop(self) -> GapReport:
+        """Stop probing; returns the figures of the last phase."""
+        self.command("stop")
+        values = self.expect("result")
+        self.kill()
+        return _gap(values)
+
+
+def _gap(values: Mapping[str, Any]) -> GapReport:
+    return GapReport(**{name: values[name] for name in GapReport.__dataclass_fields__})
+
+
 class EchoServer(Program):
     """The checking echo server on a host, which answers with the host's name."""
 
