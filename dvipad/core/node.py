@@ -67,6 +67,7 @@ class Node:
         self.distributor = Distributor(self.context, self.dpt, self.owners.effective)
         self._left = False
         self._started_ms: int | None = None
+        self._settled_ms = 0
 
     def _show(self, dvipa: Address) -> None:
         self.target.show(dvipa)
@@ -85,14 +86,18 @@ class Node:
         return self._settle()
 
     def deadline(self) -> int | None:
-        """When `expire` is to be called, if nothing happens before; always in the future."""
+        """When `expire` is to be called, if nothing happens before.
+
+        After the time of the last step that settled everything; one that only took note of ended
+        connections did not.
+        """
         context = self.context
         times = [*context.membership.deadlines(), *self.owners.deadlines()]
         times += [*self.distributor.deadlines(), *self.target.deadlines()]
         if not context.joined and self._started_ms is not None:
             join_ms = context.settings.timers.join_ms
             times += [self._started_ms + join_ms, self._started_ms + ALONE_FACTOR * join_ms]
-        return min((time for time in times if time > context.now_ms), default=None)
+        return min((time for time in times if time > self._settled_ms), default=None)
 
     def view(self) -> NodeView:
         """What this node knows."""
@@ -215,6 +220,7 @@ class Node:
     def _settle(self) -> list[Effect]:
         """Everything that follows from what is known now."""
         context = self.context
+        self._settled_ms = context.now_ms
         for name in context.membership.expire(context.now_ms):
             self.distributor.peer_dead(name)
         self._join()
