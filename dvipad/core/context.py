@@ -16,6 +16,9 @@ STOP_MS: Final = 2_000
 """A node that leaves waits this long for its backups to take what it offers."""
 STOP_LINGER_MS: Final = 200
 """A node that leaves relays this long what still arrives after it gave a DVIPA up."""
+REPORT_AGAIN_MS = 6_000
+"""A target lists its connections once more so long after it had to list them: entries that were
+too young for a comparison then (`distributor.SNAPSHOT_MARGIN_MS`) are not any more."""
 RETRY_MS: Final = 5_000
 """After an effect failed this node is no candidate for that DVIPA for so long."""
 

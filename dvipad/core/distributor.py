@@ -95,6 +95,11 @@ class Distributor:
         """NEWCONN from peer `name` for a DVIPA whose CRT this node keeps."""
         if message.epoch != vipa.epoch:
             return
+        if message.target != self._context.xcf_of(name):
+            # Hearsay of the former owner; the connection may be over. As embryonic it never hides
+            # what the target itself said, its next packet promotes it, and else it is washed out.
+            self._insert(message.target, b"", message.established + message.embryonic)
+            return
         self._insert(message.target, message.established, message.embryonic)
         if not message.snapshot:
             return

@@ -30,6 +30,7 @@ class Peer:
     session: int = 0
     listed: bool = False
     entries: dict[Address, VipaEntry] = field(default_factory=dict)
+    reaches: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -121,6 +122,16 @@ class Membership:
         if peer is not None:
             peer.entries = {entry.dvipa: entry for entry in message.entries}
             peer.listed = True
+
+    def members_received(self, name: str, reaches: set[str]) -> None:
+        """Nodes that peer `name` has a session with."""
+        peer = self._peers.get(name)
+        if peer is not None:
+            peer.reaches = frozenset(reaches)
+
+    def mentioned(self) -> set[str]:
+        """Nodes that a peer has a session with."""
+        return {name for peer in self if peer.life is Life.UP for name in peer.reaches}
 
     def claimed(self, name: str, dvipa: Address, epoch: int, owner: bool) -> None:
         """A DVIPA message changed whether `name` owns the address."""

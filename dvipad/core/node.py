@@ -50,8 +50,9 @@ from dvipad.wire.messages import (
 )
 
 ALONE_FACTOR: Final = 4
-"""A starting node that reaches none of its peers waits so many times `join_ms` for them: claiming
-an address that one of them has would cost its connections."""
+"""A starting node that reaches none of its peers, or not those that they reach, waits so many
+times `join_ms` for them: claiming an address without them would cost their connections. One that
+was told of no peer waits, too: it may be the seed that all others know."""
 
 
 class Node:
@@ -69,8 +70,12 @@ class Node:
         self._started_ms: int | None = None
         self._settled_ms = 0
 
+    @property
+    def _own_name(self) -> str:
+        return self.context.settings.name
+
     def _show(self, dvipa: Address) -> None:
-        self.target.show(dvipa)
+        self.target.give_back(dvipa)
 
     # -- the verbs ----------------------------------------------------------------------------
 
@@ -210,7 +215,10 @@ class Node:
                 self.owners.dvipa_received(name, message)
                 if message.move in (Move.PREPARE, Move.TAKEOVER):
                     self.target.report(message.dvipa, name, message.epoch)
-            case Hello() | Heartbeat() | Goodbye() | Members():
+            case Members():
+                named = {member.name for member in message.members}
+                self.context.membership.members_received(name, named - {self._own_name})
+            case Hello() | Heartbeat() | Goodbye():
                 pass  # the mesh's own affairs
             case _:
                 assert_never(message)
@@ -244,7 +252,9 @@ class Node:
         listed = sum(peer.listed for peer in context.membership)
         seeds = context.settings.seeds
         waited_ms = context.now_ms - self._started_ms
-        patience_ms = context.settings.timers.join_ms * (1 if listed or not seeds else ALONE_FACTOR)
+        missing = context.membership.mentioned() - context.membership.names_up()
+        factor = 1 if listed and not missing else ALONE_FACTOR
+        patience_ms = context.settings.timers.join_ms * factor
         context.joined = waited_ms >= patience_ms or (seeds > 0 and listed >= seeds)
 
     def _leave(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from dvipad.address import Address
 from dvipad.config.model import OWNER_RANK, Backup, Define, Distribute, Moveable
-from dvipad.core.context import STOP_LINGER_MS, STOP_MS, Context
+from dvipad.core.context import REPORT_AGAIN_MS, STOP_LINGER_MS, STOP_MS, Context
 from dvipad.core.crt import Collection
 from dvipad.core.effects import Broadcast, DumpSockets, Send, SetMembers, WatchDvipas
 from dvipad.core.inputs import Adopted, CrtDumped
@@ -33,6 +33,7 @@ class Owners:
         self._watched: frozenset[Address] = frozenset()
         self._offered: tuple[tuple[object, ...], ...] = ()
         self._rechecks: dict[Address, Collection] = {}
+        self._recheck_ms: dict[Address, int] = {}
         self.collections: dict[Address, Collection] = self._takeover.collections
 
     def __iter__(self) -> Iterator[Ownership]:
@@ -77,6 +78,7 @@ class Owners:
             self._takeover.collect(vipa)
         else:
             self.recheck(adopted.dvipa)
+        self._recheck_ms[adopted.dvipa] = self._context.now_ms + REPORT_AGAIN_MS
         return True
 
     def recheck(self, dvipa: Address) -> None:
@@ -86,6 +88,7 @@ class Owners:
             return
         effect_id, own = self._context.new_id(), self._context.settings.name
         now_ms = self._context.now_ms
+        self._recheck_ms.pop(dvipa, None)
         self._rechecks[dvipa] = Collection(vipa.epoch, now_ms, {own}, effect_id)
         self._context.emit(DumpSockets(effect_id, dvipa))
 
@@ -135,11 +138,14 @@ class Owners:
         """Remember epochs and distributions; a lower claim than ours is told so."""
         for entry in message.entries:
             self._heard(entry.dvipa, entry.epoch)
+            vipa = self._vipas.get(entry.dvipa)
             if not entry.owner:
+                if vipa is not None and vipa.owning and entry.epoch > vipa.epoch:
+                    # Somebody had it in between, and neighbours may still look there.
+                    vipa.rival_released = True
                 continue
             if entry.distributes:
                 self._inherited[entry.dvipa] = entry.distributes
-            vipa = self._vipas.get(entry.dvipa)
             claim = make_claim(entry.epoch, entry.rank, name)
             if vipa is not None and vipa.owning and claim < self._own(vipa):
                 self._context.emit(Send(name, self.vipa_list()))
@@ -215,6 +221,10 @@ class Owners:
 
     def refresh(self) -> None:
         """Take every row of the table that is due."""
+        for dvipa, at_ms in list(self._recheck_ms.items()):
+            if self._context.now_ms >= at_ms:
+                self.recheck(dvipa)
+                self._recheck_ms.pop(dvipa, None)
         for vipa in list(self):
             for _ in range(ROWS_PER_STEP):
                 facts = self._facts(vipa)
@@ -365,6 +375,7 @@ class Owners:
                 times.append(vipa.since_ms + 3 * timers.collect_ms)
             if vipa.state is State.MOVING:
                 times.append(vipa.since_ms + linger)
+        times += self._recheck_ms.values()
         if context.stopping_since_ms is not None:
             times.append(context.stopping_since_ms + STOP_MS)
         return times

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dvipad.address import Address
 from dvipad.config.model import Distribute
 from dvipad.core import crt
-from dvipad.core.context import RETRY_MS, Context
+from dvipad.core.context import REPORT_AGAIN_MS, RETRY_MS, Context
 from dvipad.core.dpt import Dpt, target_spec
 from dvipad.core.effects import (
     Broadcast,
@@ -47,6 +47,7 @@ class Target:
         self._dumps: dict[int, tuple[Address, str, int]] = {}
         self._idle_checks: dict[int, Address] = {}
         self._told: set[tuple[str, Address]] = set()
+        self._report_ms: dict[tuple[Address, str], int] = {}
         self._showing: dict[Address, int] = {}
         self._show_again: dict[Address, int] = {}
         self.hidden: set[Address] = set()
@@ -68,6 +69,7 @@ class Target:
         still_named = set(named)
         if not any(peer.listed for peer in self._context.membership):
             still_named |= self.hidden  # nobody spoke yet: what was adopted stays
+        self._report_again()
         for dvipa, at_ms in list(self._show_again.items()):
             if self._context.now_ms >= at_ms:
                 del self._show_again[dvipa]
@@ -100,6 +102,14 @@ class Target:
         self._showing[dvipa] = self._context.sequence(*steps)
         self._show_again.pop(dvipa, None)
 
+    def give_back(self, dvipa: Address) -> None:
+        """Ownership is done with `dvipa`; connections that end here keep it as hidden address."""
+        if dvipa not in self.hidden and not self._context.stopping:
+            self.hidden.add(dvipa)
+            self.quiescing.add(dvipa)
+            self._check_idle(dvipa)
+        self.show(dvipa)
+
     def effect_failed(self, effect_id: int) -> None:
         """What could not be shown is tried again later; ownership looks after its own effects."""
         for dvipa, awaited in self._showing.items():
@@ -108,7 +118,7 @@ class Target:
 
     def deadlines(self) -> list[int]:
         """When `refresh` has something to do again."""
-        return list(self._show_again.values())
+        return [*self._show_again.values(), *self._report_ms.values()]
 
     def _check_idle(self, dvipa: Address) -> None:
         if dvipa not in self._idle_checks.values():
@@ -179,6 +189,18 @@ class Target:
         if self._reported.get((dvipa, name)) == mark:
             return
         self._reported[dvipa, name] = mark
+        self._report_ms[dvipa, name] = self._context.now_ms + REPORT_AGAIN_MS
+        self._list(dvipa, name, epoch)
+
+    def _report_again(self) -> None:
+        for (dvipa, name), at_ms in list(self._report_ms.items()):
+            if self._context.now_ms >= at_ms:
+                del self._report_ms[dvipa, name]
+                known = self._reported.get((dvipa, name))
+                if known is not None and self._context.membership.is_up(name):
+                    self._list(dvipa, name, known[1])
+
+    def _list(self, dvipa: Address, name: str, epoch: int) -> None:
         effect_id = self._context.new_id()
         self._dumps[effect_id] = (dvipa, name, epoch)
         self._context.emit(DumpSockets(effect_id, dvipa))

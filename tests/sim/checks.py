@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from dvipad.address import Address
 from dvipad.core.dpt import target_spec
 from dvipad.core.effects import Announce, Decision, Effect, PlaceAddress, Role, SetDvipa
-from dvipad.core.inputs import EffectDone, EffectFailed, Input
+from dvipad.core.inputs import ConnectionsEnded, EffectDone, EffectFailed, Input
 from dvipad.core.vipa import OWNING, TABLE, Ownership, State, Trigger
+from dvipad.wire.events import MessageReceived
+from dvipad.wire.messages import TermConn
 
 from .scenario import TIMERS, Fault, Kind
 
@@ -90,7 +92,11 @@ class Checks:
                 self.fail("table", f"{name}: {vipa.dvipa} came to {vipa.state} without a row")
         if isinstance(event, EffectDone | EffectFailed):
             self._superseded(name, event.effect_id, memory)
-        self._deadline(daemon)
+        ends = isinstance(event, ConnectionsEnded) or (
+            isinstance(event, MessageReceived) and isinstance(event.message, TermConn)
+        )
+        if not ends:  # those come often, and leave what is due to the timer
+            self._deadline(daemon)
 
     def _decided(self, name: str, states: dict[Address, State], decision: Decision) -> None:
         before, after = State(decision.before), State(decision.after)

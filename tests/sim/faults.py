@@ -42,7 +42,7 @@ class Faults:
         self._over[fault] = False
         world.loop.after(fault.lasts_ms, lambda: self._end(fault))
         world.checks.disturbed(fault)
-        host = world.hosts[name] if name in world.hosts else None
+        host = world.hosts.get(name)
         match fault.kind:
             case Kind.CUT:
                 world.lan.cut(*fault.hosts)

@@ -8,7 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from dvipad.address import Address
-from dvipad.core import distributor
+from dvipad.core import distributor, owners, target
 from dvipad.core.effects import Decision
 from dvipad.core.inputs import (
     ConnectionsEnded,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .canaries import Canary
 
 distributor.SNAPSHOT_MARGIN_MS = 100  # as short as all other times of a simulation
+owners.REPORT_AGAIN_MS = target.REPORT_AGAIN_MS = 500  # type: ignore[attr-defined]
 LEASE_MS: Final = 100
 """The daemon renews the lease of its DVIPAs so often."""
 
@@ -161,7 +162,10 @@ class World:
     """The simulation of one scenario; `run` raises `Violation`."""
 
     def __init__(
-        self, scenario: Scenario, canary: Canary | None = None, sink: Callable[[str], None] | None = None
+        self,
+        scenario: Scenario,
+        canary: Canary | None = None,
+        sink: Callable[[str], None] | None = None,
     ) -> None:
         self.scenario = scenario
         self.canary = canary
