@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from dvipad import logs
 from dvipad.adapters.features import Features, detect
 from dvipad.adapters.kernel import Kernel
 from dvipad.adapters.mesh import MeshTransport, TransportSettings
@@ -261,9 +262,7 @@ def _hurry() -> None:
 
 def main(path: Path) -> int:
     """Run the node that `path` (YAML) describes; returns the exit status."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr
-    )
+    logs.set_up()
     try:
         configuration = load(path)
     except ConfigError as error:

@@ -1,0 +1,36 @@
+"""The daemon's log: lines with levels for the journal, lines with times for everybody else."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Final
+
+_PRIORITIES: Final = {
+    logging.DEBUG: 7,
+    logging.INFO: 6,
+    logging.WARNING: 4,
+    logging.ERROR: 3,
+    logging.CRITICAL: 2,
+}
+
+
+class JournalFormatter(logging.Formatter):
+    """Each line starts with its priority (sd-daemon(3)); the journal adds the time itself."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record, each of its lines with the priority."""
+        prefix = f"<{_PRIORITIES.get(record.levelno, 6)}>"
+        return "\n".join(prefix + line for line in super().format(record).splitlines())
+
+
+def set_up() -> None:
+    """Log to standard error, for the journal when it listens there."""
+    handler = logging.StreamHandler(sys.stderr)
+    if os.environ.get("JOURNAL_STREAM"):
+        handler.setFormatter(JournalFormatter("%(message)s"))
+    else:
+        line = "%(asctime)s.%(msecs)03d %(levelname)s %(message)s"
+        handler.setFormatter(logging.Formatter(line, "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
