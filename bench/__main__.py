@@ -1,0 +1,83 @@
+"""`python -m bench [NAME…]`: run benchmarks, print their figures, and keep them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, TypeAlias
+
+from bench import results, takeover
+from bench.figures import Figure
+from bench.progress import say
+from dvipad.lab.spec import LabError
+
+Outcome: TypeAlias = tuple[list[Figure], list[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asks for; `seconds`: of one measurement of a load."""
+
+    rounds: int
+    seconds: int
+    family: int
+
+
+BENCHMARKS: Final[Mapping[str, Callable[[Options], Outcome]]] = {
+    "takeover": lambda options: takeover.run(options.rounds, options.family),
+}
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=3, help="of one measurement")
+    parser.add_argument("--family", type=int, choices=(4, 6), default=4)
+    parser.add_argument("--results", type=Path, default=results.RESULTS, help="folder to write to")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run; exit status 1 when something did not work: then there are no figures of it."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    strangers = set(arguments.names) - set(BENCHMARKS)
+    if strangers:
+        parser.error(f"no benchmark {', '.join(sorted(strangers))}; {', '.join(BENCHMARKS)}")
+    if arguments.rounds < 1 or arguments.seconds < 1:
+        parser.error("rounds and seconds are 1 or more")
+    options = Options(arguments.rounds, arguments.seconds, arguments.family)
+    signal.signal(signal.SIGTERM, _interrupt)
+    asked = {name: getattr(options, name) for name in Options.__dataclass_fields__}
+    try:
+        for name in arguments.names or BENCHMARKS:
+            described = results.machine()
+            figures, samples = BENCHMARKS[name](options)
+            for figure in figures:
+                print(figure.line(), flush=True)
+            content = results.document(name, described, asked, figures, samples)
+            path = results.write(arguments.results, content, figures)
+            say(f"written to {os.path.relpath(path)}")
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 1
+    except (LabError, OSError, subprocess.SubprocessError) as error:
+        say(f"FAILED {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
