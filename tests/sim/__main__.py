@@ -8,6 +8,7 @@ import time
 import traceback
 from multiprocessing import Pool
 
+from .canaries import CANARIES, ENOUGH, finds
 from .checks import Violation
 from .world import simulate
 
@@ -43,6 +44,27 @@ def many(first: int, count: int) -> int:
     return len(failed)
 
 
+def hunt(index: int) -> tuple[str, int, str]:
+    """The first seed that finds a canary, and how; -1: none."""
+    canary = CANARIES[index]
+    for seed in (canary.hint, *range(ENOUGH)):
+        rule = finds(canary, seed)
+        if rule:
+            return canary.name, seed, rule
+    return canary.name, -1, ""
+
+
+def hunt_all() -> int:
+    """Look for every canary; returns how many live."""
+    alive = 0
+    with Pool(PROCESSES) as pool:
+        for name, seed, rule in pool.imap(hunt, range(len(CANARIES))):
+            alive += seed < 0
+            found = f"found by seed {seed}: {rule}" if seed >= 0 else f"NOT FOUND in {ENOUGH} seeds"
+            print(f"canary: {name}: {found}", flush=True)
+    return alive
+
+
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
@@ -52,7 +74,8 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="print all that happens")
     options = parser.parse_args()
     if options.seed is None:
-        return 1 if many(options.first, options.seeds) else 0
+        failed, alive = many(options.first, options.seeds), hunt_all()
+        return 1 if failed or alive else 0
     sink = print if options.trace else None
     try:
         world = simulate(options.seed, sink=sink)

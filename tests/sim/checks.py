@@ -299,6 +299,8 @@ class Checks:
                     return f"{target} was silent at {at_ms}"
                 case Kind.STOP if touched:
                     return f"{target} left at {at_ms}"
+                case Kind.POWER if touched and ends_ms + SETTLE_MS > connection.opened_ms > at_ms:
+                    return f"{target} booted while it was being opened"
                 case Kind.KILL if touched and fault.lasts_ms >= TIMERS.restart_grace_ms - 100:
                     return f"{target}'s daemon was dead at {at_ms}"
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from .scenario import Fault, Kind
@@ -20,7 +21,7 @@ class Faults:
     def plan(self) -> None:
         """Everything happens in its time."""
         for fault in self._world.scenario.faults:
-            self._world.loop.at(fault.at_ms, lambda fault=fault: self._begin(fault))  # type: ignore[misc]
+            self._world.loop.at(fault.at_ms, partial(self._begin, fault))
 
     def heal(self) -> None:
         """Every fault is over, every host is up and has its daemon."""

@@ -192,8 +192,6 @@ class Liveness:
                 continue  # the owner's own stack has it
             if route is None or route.target != target.plan.xcf:
                 yield f"{owner.name} has {connection} as {route}"
-        if any(fault.kind in (Kind.CUT, Kind.PARTITION) for fault in self._world.scenario.faults):
-            return  # two owners at a time: what one hands over may have ended at the other
         packed = pack(dvipa)
         now_ms = self._world.loop.now_ms
         ended = {
@@ -201,8 +199,13 @@ class Liveness:
             for connection in self._world.traffic.connections
             if connection.phase is Phase.DONE and now_ms - connection.progress_ms > ENDED_MS
         }
+        # A client goes on sending to a target that lost its power: late packets make entries.
+        faults = self._world.scenario.faults
+        cut = {name for fault in faults if fault.kind is Kind.POWER for name in fault.hosts}
         for key, route in kernel.established.items():
             name = self._world.by_xcf(route.target) or ""
+            if name in cut:
+                continue
             gone = key not in self._world.hosts[name].kernel.sockets
             if key[16:32] == packed and key in ended and gone:
                 yield f"{owner.name} still has {key[32:34].hex()} → {name}"

@@ -1,0 +1,30 @@
+"""Short form of `make simulate`: some seeds without a violation, and every canary found."""
+
+from __future__ import annotations
+
+import pytest
+
+from .canaries import CANARIES, ENOUGH, Canary, finds
+from .world import simulate
+
+SEEDS = 100
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, 10))
+def test_nothing_is_violated(first: int) -> None:
+    for seed in range(first, first + 10):
+        simulate(seed)
+
+
+def test_a_seed_is_always_the_same_simulation() -> None:
+    lines: list[list[str]] = [[], []]
+    for sink in lines:
+        simulate(7, sink=sink.append)
+    assert lines[0] == lines[1]
+    assert len(lines[0]) > 100
+
+
+@pytest.mark.parametrize("canary", CANARIES, ids=lambda canary: canary.name)
+def test_a_planted_bug_is_found(canary: Canary) -> None:
+    seeds = (canary.hint, *range(ENOUGH))
+    assert any(finds(canary, seed) for seed in seeds)
