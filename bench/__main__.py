@@ -13,9 +13,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TypeAlias
 
-from bench import results, takeover
+from bench import results, takeover, throughput
 from bench.figures import Figure
 from bench.progress import say
+from bench.rivals import Labs
 from dvipad.lab.spec import LabError
 
 Outcome: TypeAlias = tuple[list[Figure], list[dict[str, Any]]]
@@ -28,10 +29,23 @@ class Options:
     rounds: int
     seconds: int
     family: int
+    targets: int
+
+
+def _on_labs(load: Callable[[Labs, int, int], Outcome]) -> Callable[[Options], Outcome]:
+    def run(options: Options) -> Outcome:
+        with Labs(options.family, options.targets) as labs:
+            return load(labs, options.rounds, options.seconds)
+
+    return run
 
 
 BENCHMARKS: Final[Mapping[str, Callable[[Options], Outcome]]] = {
     "takeover": lambda options: takeover.run(options.rounds, options.family),
+    "conn": _on_labs(throughput.conn),
+    "keepalive": _on_labs(throughput.keepalive),
+    "bulk": _on_labs(throughput.bulk),
+    "latency": _on_labs(throughput.latency),
 }
 
 
@@ -45,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="of one measurement")
     parser.add_argument("--family", type=int, choices=(4, 6), default=4)
+    parser.add_argument("--targets", type=int, default=3, help="servers (not for takeover)")
     parser.add_argument("--results", type=Path, default=results.RESULTS, help="folder to write to")
     return parser
 
@@ -56,11 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     strangers = set(arguments.names) - set(BENCHMARKS)
     if strangers:
         parser.error(f"no benchmark {', '.join(sorted(strangers))}; {', '.join(BENCHMARKS)}")
-    if arguments.rounds < 1 or arguments.seconds < 1:
-        parser.error("rounds and seconds are 1 or more")
-    options = Options(arguments.rounds, arguments.seconds, arguments.family)
+    if min(arguments.rounds, arguments.seconds, arguments.targets) < 1:
+        parser.error("rounds, seconds and targets are 1 or more")
+    asked = {name: getattr(arguments, name) for name in Options.__dataclass_fields__}
+    options = Options(**asked)
     signal.signal(signal.SIGTERM, _interrupt)
-    asked = {name: getattr(options, name) for name in Options.__dataclass_fields__}
     try:
         for name in arguments.names or BENCHMARKS:
             described = results.machine()

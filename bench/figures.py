@@ -55,9 +55,9 @@ def summary(name: str, samples: Sequence[float], unit: str) -> list[Figure]:
 def compare(
     prefix: str, medians: Mapping[str, float], pairs: Sequence[tuple[str, str]]
 ) -> list[Figure]:
-    """`prefix.one_vs_other`, the ratio of medians, for the `pairs` that were both measured."""
+    """`prefix` + `one_vs_other`, the ratio of medians, for the `pairs` that were both measured."""
     return [
-        Figure(f"{prefix}.{one}_vs_{other}", medians[one] / medians[other], "ratio")
+        Figure(f"{prefix}{one}_vs_{other}", medians[one] / medians[other], "ratio")
         for one, other in pairs
         if one in medians and medians.get(other)
     ]

@@ -1,0 +1,103 @@
+"""What the client does, and what it counts: wrk, iperf3, and requests at a fixed rate."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from typing import Final
+
+from bench.results import ROOT
+from bench.rivals import BULK_PORT, CLIENT
+from dvipad.address import Address
+from dvipad.lab import wrk
+from dvipad.lab.cluster import Cluster
+from dvipad.lab.spec import LabError
+
+CONNECTIONS: Final = 64
+SPARE_S: Final = 30.0
+BUILD_TIMEOUT_S: Final = 60.0
+
+_SCRIPT: Final = """\
+function done(summary)
+  for _, kind in ipairs({"connect", "read", "write", "timeout", "status"}) do
+    print("errors " .. kind .. " " .. summary.errors[kind])
+  end
+  print("requests all " .. summary.requests)
+  print("microseconds all " .. summary.duration)
+end
+"""
+"""Without a word about single answers: Lua would cost wrk more than the network does."""
+
+
+def requests_per_s(
+    cluster: Cluster, address: Address, port: int, seconds: int, *, new_connections: bool
+) -> float:
+    """wrk with 64 connections; `new_connections`: one for each request.
+
+    Raises :class:`LabError` when one request failed.
+    """
+    script = cluster.paths.host(CLIENT) / "bench.lua"
+    script.write_text(_SCRIPT)
+    close = ["-H", "Connection: close"] if new_connections else []
+    argv = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), *close]
+    url = wrk.url_of(address, port)
+    done = cluster.run(CLIENT, [*argv, url], timeout_s=seconds + SPARE_S)
+    result = wrk.parse(done.stdout.splitlines())
+    if result.errors or not result.requests:
+        raise LabError(f"wrk to {url}: errors {result.errors} in {result.requests} requests")
+    return result.rate_per_s
+
+
+def bulk_gbit_per_s(
+    cluster: Cluster, address: Address, seconds: int, streams: int, *, down: bool
+) -> float:
+    """iperf3: what the receiver got; `down`: the server sends."""
+    argv = ["iperf3", "-c", str(address), "-p", str(BULK_PORT), "-t", str(seconds)]
+    argv += ["-P", str(streams), "-J", *(["-R"] if down else [])]
+    done = cluster.run(CLIENT, argv, timeout_s=seconds + SPARE_S, check=False)
+    try:
+        return float(json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"]) / 1e9
+    except (ValueError, KeyError) as error:
+        words = (done.stdout + done.stderr)[-300:]
+        raise LabError(f"iperf3 to {address}: {error!r}: {words}") from None
+
+
+def latency_us(
+    cluster: Cluster, address: Address, port: int, rate_per_s: float, seconds: int
+) -> Mapping[str, float]:
+    """Connect and request at a fixed rate (latency.c): `p50_us`, `p99_us`, `max_us`.
+
+    Raises :class:`LabError` when one request failed.
+    """
+    program = ROOT / "build" / "bench" / "latency"
+    argv = [str(program), str(address), str(port), f"{rate_per_s:.0f}", str(seconds)]
+    done = cluster.run(CLIENT, argv, timeout_s=seconds + SPARE_S)
+    result = parse_latency(done.stdout)
+    if result["failed"]:
+        raise LabError(f"latency of {address}: {result['failed']:.0f} requests failed")
+    return result
+
+
+def parse_latency(text: str) -> dict[str, float]:
+    """The line of latency.c as a mapping; raises :class:`LabError` when it is not there."""
+    words = text.split()
+    try:
+        values = {key: float(value) for key, value in zip(words[::2], words[1::2], strict=True)}
+        return {key: values[key] for key in ("started", "failed", "p50_us", "p99_us", "max_us")}
+    except (ValueError, KeyError):
+        raise LabError(f"latency: {text.strip() or 'it said nothing'}") from None
+
+
+def build() -> None:
+    """Compile latency.c if that has not been done since it was changed."""
+    source, program = ROOT / "bench" / "latency.c", ROOT / "build" / "bench" / "latency"
+    if program.exists() and program.stat().st_mtime >= source.stat().st_mtime:
+        return
+    program.parent.mkdir(parents=True, exist_ok=True)
+    argv = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(source)]
+    done = subprocess.run(
+        argv, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False
+    )
+    if done.returncode:
+        raise LabError(f"latency.c: {done.stderr}")
