@@ -5,6 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 SEEDS ?= 1000
 PYTEST_ARGS ?=
+VMLAB_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -48,8 +49,15 @@ demo: ## a cluster on this machine: traffic, a power cut, takeover, takeback
 bench: install ## through the DVIPA against straight to a target
 	@$(RUN)/python -m dvipad.lab.bench
 
+build/packages-vm: scripts/packages-vm
+	@scripts/packages-vm
+	@mkdir -p $(@D) && touch $@
+
+vmlab: install build/packages-vm ## end-to-end tests on a stock Debian kernel, emulated
+	@nice $(RUN)/python -m dvipad.vmlab $(VMLAB_ARGS)
+
 clean: ## remove everything that was built
 	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install objects test lint simulate demo bench clean
+.PHONY: help install objects test lint simulate demo bench vmlab clean

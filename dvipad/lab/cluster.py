@@ -351,10 +351,10 @@ class Cluster:
     def wait_until(self, predicate: Callable[[], T], timeout_s: float, what: str) -> T:
         """Wait until `predicate` is true, and return its value.
 
-        Raises :class:`LabError` naming `what` after `timeout_s`; the predicate's own exceptions
-        pass.
+        Raises :class:`LabError` naming `what` after `timeout_s` (times the lab's slowness); the
+        predicate's own exceptions pass.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s * self.spec.slow
         while not (value := predicate()):
             if time.monotonic() >= deadline:
                 raise LabError(f"not within {timeout_s:g} s: {what}")

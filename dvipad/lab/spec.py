@@ -8,6 +8,7 @@ address on the LAN.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from typing import Any, Final
 import yaml
 
 from dvipad.address import Address
+from dvipad.config.node import QueueConfig, TimersConfig
 
 DEFAULT_PREFIX: Final = "dvipa"
 MAX_LBS: Final = 9
@@ -30,6 +32,15 @@ LAN: Final = "lan"
 
 FIRST_RANK: Final = 100
 RANK_STEP: Final = 10
+
+SLOW_VARIABLE: Final = "DVIPAD_LAB_SLOW"
+"""Environment variable: how many times slower than others this machine is, 1 by default.
+
+A lab there has longer timers, waits longer, and makes less traffic; see :class:`LabSpec`.
+"""
+MAX_SLOW: Final = 100.0
+_TIMERS: Final = ("heartbeat_ms", "dead_ms", "restart_grace_ms", "join_ms", "collect_ms")
+_QUEUE_TIMERS: Final = ("stale_ms", "hung_ms")
 
 _PREFIX = re.compile(r"[a-z][a-z0-9-]{0,20}")
 
@@ -44,6 +55,15 @@ class Kind(Enum):
     CLIENT = "client"
     LB = "lb"
     TARGET = "t"
+
+
+def slowness() -> float:
+    """The value of `DVIPAD_LAB_SLOW`; raises :class:`LabError` when it is not a number."""
+    text = os.environ.get(SLOW_VARIABLE, "1")
+    try:
+        return float(text)
+    except ValueError:
+        raise LabError(f"{SLOW_VARIABLE}={text}: give a number from 1 to {MAX_SLOW:g}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +105,8 @@ class LabSpec:
     `profiles`: host name → text of its profile, instead of the built-in one ("" = no profile).
     `settings`: merged into every node file; `host_settings`: into one host's. `seed`: nodes get
     only the first distributor as peer and learn the others from it.
+    `slow`: what the times in node files, all waiting, and the traffic's pauses are multiplied by,
+    on a machine that is so much slower (an emulated one).
     Raises :class:`LabError` for values outside the limits.
     """
 
@@ -101,6 +123,7 @@ class LabSpec:
     profiles: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     host_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    slow: float = field(default_factory=slowness)
 
     def __post_init__(self) -> None:
         checks = (
@@ -112,6 +135,7 @@ class LabSpec:
             (self.family in (4, 6), "family: 4 or 6"),
             (self.xcf_family in (None, 4, 6), "XCF family: 4 or 6"),
             (len(self.weights) in (0, self.targets), "weights: one for each target"),
+            (1 <= self.slow <= MAX_SLOW, f"slowness: 1 to {MAX_SLOW:g}"),
         )
         for holds, complaint in checks:
             if not holds:
@@ -217,8 +241,19 @@ def node_settings(
     }
     if profile is not None:
         settings["profile"] = profile
-    merged = merge(settings, spec.settings)
+    merged = merge(merge(settings, _stretched(spec.slow)), spec.settings)
     return merge(merged, spec.host_settings.get(host.name, {}))
+
+
+def _stretched(slow: float) -> dict[str, Any]:
+    """The settings that keep a node `slow` times slower from taking slowness for death."""
+    if slow == 1:
+        return {}
+    timers, queue = TimersConfig(), QueueConfig()
+    return {
+        "timers": {name: round(getattr(timers, name) * slow) for name in _TIMERS},
+        "queue": {name: round(getattr(queue, name) * slow) for name in _QUEUE_TIMERS},
+    }
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from dvipad.lab.nginx import config_text, listening_ports
 from dvipad.lab.spec import LabError
 
 ANSWER_TIMEOUT_S: Final = 10.0
+CONNECT_TIMEOUT_S: Final = 15.0
 LISTEN_TIMEOUT_S: Final = 10.0
 READ_BYTES: Final = 1 << 20
 QUIET_MS: Final = 5000.0
@@ -42,6 +43,7 @@ class Program:
         with log.open("a") as errors:
             self.process = cluster.popen(host, argv, stdin=pipe, stdout=pipe, stderr=errors)
         self._log = log
+        self._slow = cluster.spec.slow
         self._buffer = b""
 
     def __enter__(self: P) -> P:
@@ -76,9 +78,9 @@ class Program:
     def expect(self, *events: str, timeout_s: float = ANSWER_TIMEOUT_S) -> dict[str, Any]:
         """The next JSON line with one of these `events`; lines with other events are passed over.
 
-        Raises :class:`LabError` when none comes.
+        Raises :class:`LabError` when none comes in time (times the lab's slowness).
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s * self._slow
         while True:
             line = self._line(deadline)
             if line is None:
@@ -160,8 +162,17 @@ class LongConnections(Program):
         interval_ms: float = 20.0,
         size: int = 32,
     ) -> None:
-        """Open all connections; raises :class:`LabError` when one cannot be opened."""
-        options = {"connections": connections, "interval-ms": interval_ms, "size": size}
+        """Open all connections; raises :class:`LabError` when one cannot be opened.
+
+        On a slow lab the interval is as much longer.
+        """
+        slow = cluster.spec.slow
+        options = {
+            "connections": connections,
+            "interval-ms": interval_ms * slow,
+            "size": size,
+            "connect-timeout-s": CONNECT_TIMEOUT_S * slow,
+        }
         words = [f"--{name}={value}" for name, value in options.items()]
         module = "dvipad.lab.long_connections"
         super().__init__(cluster, host, module, str(address), str(port), *words)
@@ -231,8 +242,17 @@ class NewConnections(Program):
         requests: int = 1,
         timeout_s: float = 10.0,
     ) -> None:
-        """Start; `count` 0: until :meth:`stop`, otherwise :meth:`finish` waits for the end."""
-        options = {"rate": rate, "count": count, "requests": requests, "timeout-s": timeout_s}
+        """Start; `count` 0: until :meth:`stop`, otherwise :meth:`finish` waits for the end.
+
+        On a slow lab the rate is as much lower, and each connection may take as much longer.
+        """
+        slow = cluster.spec.slow
+        options = {
+            "rate": rate / slow,
+            "count": count,
+            "requests": requests,
+            "timeout-s": timeout_s * slow,
+        }
         words = [f"--{name}={value}" for name, value in options.items()]
         module = "dvipad.lab.new_connections"
         super().__init__(cluster, host, module, str(address), str(port), *words)

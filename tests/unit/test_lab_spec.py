@@ -10,6 +10,7 @@ import yaml
 from dvipad.lab.cli import _parser, spec_of
 from dvipad.lab.network import rules_text
 from dvipad.lab.spec import (
+    SLOW_VARIABLE,
     LabError,
     LabSpec,
     merge,
@@ -61,6 +62,8 @@ def test_no_two_hosts_of_the_largest_lab_share_an_address() -> None:
         ({"weights": (1, 2)}, "weights"),
         ({"profiles": {"lb9": ""}}, "lb9"),
         ({"host_settings": {"t9": {}}}, "t9"),
+        ({"slow": 0.5}, "slowness"),
+        ({"slow": float("nan")}, "slowness"),
     ],
 )
 def test_limits(options: dict[str, object], complaint: str) -> None:
@@ -117,6 +120,25 @@ def test_node_files() -> None:
         "timers": {"heartbeat_ms": 50, "dead_ms": 90},
     }
     assert "profile" not in node_settings(spec, spec.host("t1"), "/run/a", "/run/b", None)
+
+
+def test_a_slow_lab_has_longer_timers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SLOW_VARIABLE, "5")
+    spec = LabSpec(settings={"timers": {"join_ms": 10}})
+    assert spec.slow == 5
+    assert LabSpec.from_json(spec.to_json()) == spec
+    lb1 = node_settings(spec, spec.host("lb1"), "", "", None)
+    assert lb1["timers"] == {
+        "heartbeat_ms": 500,
+        "dead_ms": 1500,
+        "restart_grace_ms": 10_000,
+        "join_ms": 10,
+        "collect_ms": 5000,
+    }
+    assert lb1["queue"] == {"stale_ms": 1500, "hung_ms": 750}
+    monkeypatch.setenv(SLOW_VARIABLE, "very")
+    with pytest.raises(LabError, match="very"):
+        LabSpec()
 
 
 def test_a_seed_is_the_only_peer() -> None:

@@ -1,0 +1,84 @@
+"""End-to-end tests on a stock Debian 12 kernel, in an emulated machine.
+
+    python -m dvipad.vmlab [--timeout-s N] [--slow N] [PYTEST_ARGUMENT...]
+
+The machine sees this one's files read-only, so what runs there is this very tree; what it writes
+is gone with it. Without arguments for pytest: the selection below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from dvipad.lab.spec import SLOW_VARIABLE
+from dvipad.vmlab.guest_kernel import GuestKernel, VmError, fetch
+from dvipad.vmlab.machine import Job, started
+
+ROOT: Final = Path(__file__).parents[2]
+FOLDER: Final = ROOT / "build" / "vm"
+VM_VARIABLE: Final = "DVIPAD_VM"
+"""Set in the machine: only there are the tests of tests/vm collected."""
+DEFAULT_TIMEOUT_S: Final = 1500.0
+DEFAULT_SLOW: Final = 5.0
+TESTS: Final = (
+    "tests/vm",
+    "tests/e2e/test_rules.py",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status of pytest in the machine, or 1 when it did not get to its end."""
+    parser = argparse.ArgumentParser(prog="dvipad.vmlab", description=__doc__)
+    parser.add_argument("--timeout-s", type=float, default=DEFAULT_TIMEOUT_S, help="of it all")
+    parser.add_argument("--slow", type=float, default=DEFAULT_SLOW, help=SLOW_VARIABLE + " there")
+    arguments, words = parser.parse_known_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        if os.geteuid() != 0:
+            raise VmError("the machine shares this one's files: run it as root")
+        kernel = fetch(FOLDER)
+        return _run(kernel, arguments.timeout_s, arguments.slow, words or [*TESTS])
+    except VmError as error:
+        print(f"vmlab: FAILED {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("vmlab: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _run(kernel: GuestKernel, timeout_s: float, slow: float, words: Sequence[str]) -> int:
+    began = time.monotonic()
+    variables = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": os.environ.get("HOME", "/root"),
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        VM_VARIABLE: "1",
+        SLOW_VARIABLE: str(slow),
+    }
+    color = f"--color={'yes' if sys.stdout.isatty() else 'no'}"
+    command = [sys.executable, "-m", "dvipad.vmlab.guest", color, *words]
+    job = Job(command, ROOT, variables, timeout_s)
+    places = [ROOT, Path(sys.prefix), Path(sys.base_prefix)]
+    print(f"vmlab: booting Linux {kernel.version}, emulated; {timeout_s:g} s at most", flush=True)
+    with started(kernel, job, places) as machine:
+        for line in machine.lines():
+            sys.stdout.buffer.write(line)
+            sys.stdout.flush()
+    if machine.status is None:
+        raise VmError("the machine ended before its job did")
+    verdict = "OK" if machine.status == 0 else f"FAILED pytest exit status {machine.status}"
+    print(f"vmlab: {verdict} kernel={kernel.version} seconds={time.monotonic() - began:.0f}")
+    return machine.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
