@@ -5,6 +5,8 @@ VENV := .venv
 RUN := $(VENV)/bin
 SEEDS ?= 1000
 PYTEST_ARGS ?=
+BENCH ?=
+BENCH_ARGS ?=
 VMLAB_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -46,8 +48,9 @@ demo: ## a cluster on this machine: traffic, a power cut, takeover, takeback
 	@$(MAKE) --no-print-directory install || { echo 'demo: FAILED make install'; exit 1; }
 	@$(RUN)/python -m dvipad.lab.demo
 
-bench: install ## through the DVIPA against straight to a target
-	@$(RUN)/python -m dvipad.lab.bench
+bench: ## against keepalived, HAProxy, nft, plain routing: make bench [BENCH=takeover]
+	@$(MAKE) --no-print-directory install >&2
+	@$(RUN)/python -m bench $(BENCH) $(BENCH_ARGS)
 
 build/packages-vm: scripts/packages-vm
 	@scripts/packages-vm

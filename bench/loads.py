@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from bench.results import ROOT
 from bench.rivals import BULK_PORT, CLIENT
@@ -17,6 +17,8 @@ from dvipad.lab.spec import LabError
 CONNECTIONS: Final = 64
 SPARE_S: Final = 30.0
 BUILD_TIMEOUT_S: Final = 60.0
+AGAIN_S: Final = 60.0
+_NOT_YET: Final = ("unable to connect", "busy running a test")
 
 _SCRIPT: Final = """\
 function done(summary)
@@ -52,15 +54,34 @@ def requests_per_s(
 def bulk_gbit_per_s(
     cluster: Cluster, address: Address, seconds: int, streams: int, *, down: bool
 ) -> float:
-    """iperf3: what the receiver got; `down`: the server sends."""
+    """iperf3: what the receiver got; `down`: the server sends.
+
+    Its server listens anew after each test, and until then it refuses: that is asked again.
+    """
     argv = ["iperf3", "-c", str(address), "-p", str(BULK_PORT), "-t", str(seconds)]
     argv += ["-P", str(streams), "-J", *(["-R"] if down else [])]
-    done = cluster.run(CLIENT, argv, timeout_s=seconds + SPARE_S, check=False)
+    report: dict[str, Any] = {}
+
+    def measured() -> bool:
+        nonlocal report
+        done = cluster.run(CLIENT, argv, timeout_s=seconds + SPARE_S, check=False)
+        report = parse_iperf(done.stdout)
+        return not any(words in report.get("error", "") for words in _NOT_YET)
+
+    cluster.wait_until(measured, AGAIN_S, f"iperf3 at {address} takes a test")
     try:
-        return float(json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"]) / 1e9
-    except (ValueError, KeyError) as error:
-        words = (done.stdout + done.stderr)[-300:]
-        raise LabError(f"iperf3 to {address}: {error!r}: {words}") from None
+        return float(report["end"]["sum_received"]["bits_per_second"]) / 1e9
+    except KeyError:
+        raise LabError(f"iperf3 to {address}: {report.get('error', report)}") from None
+
+
+def parse_iperf(text: str) -> dict[str, Any]:
+    """iperf3's JSON; raises :class:`LabError` for anything else."""
+    try:
+        report: dict[str, Any] = json.loads(text)
+    except ValueError:
+        raise LabError(f"iperf3: {text.strip() or 'it said nothing'}") from None
+    return report
 
 
 def latency_us(

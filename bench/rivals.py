@@ -6,10 +6,10 @@ others take turns, so that nobody's programs and rules are in another one's way.
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from ipaddress import ip_address
 from types import TracebackType
 from typing import Final
@@ -18,17 +18,15 @@ from bench.haproxy import HAProxy
 from dvipad.address import Address
 from dvipad.lab import wrk
 from dvipad.lab.cluster import Cluster, destroy
-from dvipad.lab.spec import UPLINK, Host, Kind, LabError, LabSpec
+from dvipad.lab.spec import UPLINK, Host, Kind, LabSpec
 from dvipad.lab.traffic import Nginx
 
-DVIPAD_PREFIX: Final = "benchd"
-PLAIN_PREFIX: Final = "benchp"
+PREFIX: Final = "bench"
 NFQUEUE_PORT: Final = 80
 OFFLOAD_PORT: Final = 81
 BULK_PORT: Final = 5201
 """iperf3 opens two connections that must come to the same server: one target only has this port."""
 READY_S: Final = 20.0
-IPERF_POLL_S: Final = 0.05
 
 ROUTED: Final = {4: "198.51.100.1", 6: "2001:db8:51::1"}
 """An address that lives behind a target and is reached through the box in the middle."""
@@ -86,12 +84,11 @@ def targets_of(spec: LabSpec) -> list[Host]:
 class Labs:
     """Both labs, with the same servers on the same hosts."""
 
-    def __init__(self, family: int, targets: int) -> None:
+    def __init__(self, family: int, targets: int, prefix: str = PREFIX) -> None:
         """Nothing exists yet: that is what `with` does."""
-        plain = LabSpec(prefix=PLAIN_PREFIX, family=family, targets=targets)
-        own = LabSpec(prefix=DVIPAD_PREFIX, family=family, targets=targets)
-        profiles = {BOX: profile_text(own)}
-        own = LabSpec(prefix=own.prefix, family=family, targets=targets, profiles=profiles)
+        plain = LabSpec(prefix=f"{prefix}-plain", family=family, targets=targets)
+        profiles = {BOX: profile_text(plain)}
+        own = replace(plain, prefix=f"{prefix}-dvipad", profiles=profiles)
         self.dvipad = Cluster(own)
         self.plain = Cluster(plain, daemons=False)
         self._running = ExitStack()
@@ -122,8 +119,8 @@ class Labs:
             nginx = Nginx(cluster, host.name, [NFQUEUE_PORT, OFFLOAD_PORT])
             self._running.callback(nginx.stop)
         first = targets_of(cluster.spec)[0].name
+        argv = ["iperf3", "--server", "--port", str(BULK_PORT)]
         with (cluster.paths.host(first) / "iperf3.log").open("a") as log:
-            argv = ["iperf3", "--server", "--port", str(BULK_PORT)]
             cluster.popen(first, argv, stdout=log, stderr=log)
 
     def _prepare_plain(self) -> None:
@@ -132,7 +129,7 @@ class Labs:
             self.plain.run(host.name, ["sysctl", "-q", "-w", *_NO_REDIRECTS])
 
     def _await_distribution(self) -> None:
-        """Wait until every target answers on both ports of the DVIPA, and iperf3 on its own."""
+        """Wait until every target answers on both ports of the DVIPA."""
         spec = self.dvipad.spec
         wanted = {(p, h.name) for p in (NFQUEUE_PORT, OFFLOAD_PORT) for h in targets_of(spec)}
         seen: set[tuple[int, str]] = set()
@@ -145,19 +142,6 @@ class Labs:
             return seen >= wanted
 
         self.dvipad.wait_until(all_seen, READY_S, f"all targets answer at {spec.dvipa()}")
-        for cluster, address in (
-            (self.dvipad, spec.dvipa()),
-            (self.plain, targets_of(self.plain.spec)[0].address(spec.family)),
-        ):
-            self._await_iperf(cluster, address)
-
-    def _await_iperf(self, cluster: Cluster, address: Address) -> None:
-        argv = ["iperf3", "-c", str(address), "-p", str(BULK_PORT), "-n", "1K"]
-        deadline = time.monotonic() + READY_S
-        while (done := cluster.run(CLIENT, argv, check=False)).returncode:
-            if time.monotonic() >= deadline:
-                raise LabError(f"iperf3 at {address}: {done.stdout} {done.stderr}")
-            time.sleep(IPERF_POLL_S)
 
 
 class Rival(ABC):

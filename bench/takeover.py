@@ -26,7 +26,7 @@ from dvipad.lab.traffic import (
     NewConnections,
 )
 
-PREFIX: Final = "benchto"
+PREFIX: Final = "bench-takeover"
 PORT: Final = 7
 CONNECTIONS: Final = 200
 INTERVAL_MS: Final = 50.0
@@ -77,9 +77,9 @@ class Sample:
     own_stall_ms: float
 
 
-def measure(contender: Contender, family: int) -> Sample:
+def measure(contender: Contender, family: int, prefix: str = PREFIX) -> Sample:
     """One takeover in a fresh lab; raises :class:`LabError` when there is none."""
-    spec = LabSpec(prefix=PREFIX, family=family, ports=(PORT,), settings=contender.settings)
+    spec = LabSpec(prefix=prefix, family=family, ports=(PORT,), settings=contender.settings)
     destroy(spec.prefix)
     with Cluster(spec, daemons=not contender.vrrp) as cluster, ExitStack() as running:
         targets = [host.name for host in spec.hosts() if host.kind is Kind.TARGET]
