@@ -9,6 +9,8 @@
 #include "crt.h"
 #include "dvipad.h"
 #include "ended.h"
+#include "forward.h"
+#include "icmp.h"
 #include "maps.h"
 #include "mss.h"
 #include "neighbour.h"
@@ -59,6 +61,40 @@ static __always_inline int owner_miss(struct __sk_buff *skb, const struct ip *ip
 	return choose(service, segment);
 }
 
+/* We gave the DVIPA up, and the CRT does not know the connection. */
+static __always_inline int moving_miss(bool relayed, const struct dvipa *dvipa)
+{
+	if (relayed || dvipa->successor == THIS_NODE)
+		return drop(COUNT_MOVING_LOST);
+	count(COUNT_MOVING_SUCCESSOR);
+	return dvipa->successor;
+}
+
+/* An ICMP packet for a DVIPA. Errors go to the target that has the connection: its stack must
+ * know when the path to the client is narrow. All else is an ordinary packet for this host. */
+static __always_inline int decide_icmp(struct __sk_buff *skb, const struct ip *ip, bool relayed,
+				       const struct dvipa *dvipa)
+{
+	struct connection key = {};
+	int target;
+
+	if (!read_error(skb, ip, &key))
+		return THIS_NODE;
+	if (dvipa->role == ROLE_HIDDEN)
+		return relayed ? local(COUNT_HIDDEN_ACCEPTED) : THIS_NODE;
+	target = crt_peek(&key);
+	if (target != MISS) {
+		count(COUNT_ICMP_HIT);
+		return target;
+	}
+	if (dvipa->role != ROLE_OWNER)
+		return moving_miss(relayed, dvipa);
+	/* The target repeats its segment, and the router its error. */
+	if (dvipa->flags & DVIPA_COLLECTING)
+		return drop(COUNT_COLLECTING);
+	return local(COUNT_ICMP_NO_ENTRY);
+}
+
 /* A TCP packet for a DVIPA. `relayed`: a member tunnelled it to us. */
 static __always_inline int decide(struct __sk_buff *skb, const struct ip *ip, bool relayed,
 				  const struct dvipa *dvipa, const struct settings *own)
@@ -80,10 +116,7 @@ static __always_inline int decide(struct __sk_buff *skb, const struct ip *ip, bo
 	}
 	if (dvipa->role == ROLE_OWNER)
 		return owner_miss(skb, ip, &segment, dvipa, own);
-	if (relayed || dvipa->successor == THIS_NODE)
-		return drop(COUNT_MOVING_LOST);
-	count(COUNT_MOVING_SUCCESSOR);
-	return dvipa->successor;
+	return moving_miss(relayed, dvipa);
 }
 
 static __always_inline int distribute(struct __sk_buff *skb, const struct ip *ip,
@@ -101,6 +134,8 @@ static __always_inline int distribute(struct __sk_buff *skb, const struct ip *ip
 		verdict = drop(COUNT_EXTENSION_HEADER);
 	else if (ip->protocol == IPPROTO_TCP)
 		verdict = decide(skb, ip, outer->inner, dvipa, own);
+	else if (is_icmp(ip))
+		verdict = decide_icmp(skb, ip, outer->inner, dvipa);
 
 	if (verdict == VERDICT_DROP)
 		return DROP;
@@ -141,8 +176,8 @@ static __always_inline int ip_ingress(struct __sk_buff *skb, __u32 version)
 		count(COUNT_MALFORMED);
 		return PASS;
 	}
-	if (version == 6 && ip.protocol == IPPROTO_ICMPV6)
-		return icmp6_ingress(skb, &ip);
+	if (version == 6 && ip.protocol == IPPROTO_ICMPV6 && icmp6_ingress(skb, &ip) == DROP)
+		return DROP;
 	if (is_tunnel(ip.protocol) && same_address(&ip.destination, &own->xcf)) {
 		verdict = open_tunnel(skb, &outer, &ip);
 		if (verdict != TC_ACT_OK)

@@ -178,6 +178,10 @@ enum counter {
 	COUNT_FRAGMENT,             /* dropped: TCP fragment, its connection cannot be known */
 	COUNT_EXTENSION_HEADER,     /* dropped: IPv6 extension header hides the ports */
 	COUNT_TOO_BIG,              /* dropped: does not fit the tunnel */
+	COUNT_TOO_BIG_ANSWERED,     /* of these: the client was told which length fits (ICMP) */
+	COUNT_TOO_BIG_UNANSWERED,   /* of these: not told, too many at once */
+	COUNT_ICMP_HIT,             /* ICMP error about a connection in the CRT */
+	COUNT_ICMP_NO_ENTRY,        /* ICMP error, not in the CRT: left to the local stack */
 	COUNT_NO_TARGET,            /* dropped: the entry's target is gone */
 	COUNT_ENCAPSULATION_FAILED, /* dropped: no room for the outer header */
 	COUNT_DECAPSULATION_FAILED, /* dropped: the kernel refused to remove the outer header */

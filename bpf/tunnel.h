@@ -80,13 +80,22 @@ static __always_inline long remove_outer(struct __sk_buff *skb, const struct out
 	return bpf_skb_adjust_room(skb, inner4 ? 20 - size : -20 - size, BPF_ADJ_ROOM_MAC, 0);
 }
 
+/* Takes the packet out of its tunnel, if it came through one. */
+static __always_inline long strip(struct __sk_buff *skb, const struct outer *outer)
+{
+	if (!outer->inner)
+		return 0;
+	if (remove_outer(skb, outer))
+		return -1;
+	return outer->ip.version == outer->version || set_ethertype(skb, outer->version) ? 0 : -1;
+}
+
 /* Hands the packet to the local stack, without its tunnel if it came through one. */
 static __always_inline int deliver(struct __sk_buff *skb, const struct outer *outer)
 {
 	if (!outer->inner)
 		return PASS;
-	if (remove_outer(skb, outer) ||
-	    (outer->ip.version != outer->version && !set_ethertype(skb, outer->version))) {
+	if (strip(skb, outer)) {
 		count(COUNT_DECAPSULATION_FAILED);
 		return DROP;
 	}
@@ -147,8 +156,9 @@ static __always_inline void write_gre(struct gre *gre, const struct ip *inner)
 	gre->protocol = inner->version == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
 }
 
-/* Room for the outer header, as encapsulation that GSO knows, so that large frames stay whole. */
-static __always_inline long make_room(struct __sk_buff *skb, bool outer4, bool gre)
+/* Room for the outer header, as encapsulation that GSO knows, so that large frames stay whole.
+ * `shorten`: into segments that are shorter by the outer header. */
+static __always_inline long make_room(struct __sk_buff *skb, bool outer4, bool gre, bool shorten)
 {
 	__u64 flags = outer4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
 	__s32 size = outer4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
@@ -157,16 +167,19 @@ static __always_inline long make_room(struct __sk_buff *skb, bool outer4, bool g
 		flags |= BPF_F_ADJ_ROOM_ENCAP_L4_GRE;
 		size += sizeof(struct gre);
 	}
+	if (!shorten)
+		flags |= BPF_F_ADJ_ROOM_FIXED_GSO;
 	return bpf_skb_adjust_room(skb, size, BPF_ADJ_ROOM_MAC, flags);
 }
 
 static __always_inline bool add_outer(struct __sk_buff *skb, const struct ip *inner,
-				      const struct settings *own, const struct target *target)
+				      const struct settings *own, const struct target *target,
+				      bool shorten)
 {
 	bool outer4 = target->family == 4, gre = own->tunnel == TUNNEL_GRE;
 	void *start;
 
-	if (make_room(skb, outer4, gre))
+	if (make_room(skb, outer4, gre, shorten))
 		return false;
 	/* Room for either header in one look: there is a TCP header behind it. */
 	start = bytes_at(skb, ETH_HLEN, sizeof(struct ipv6hdr) + sizeof(struct gre));
@@ -213,45 +226,11 @@ static __always_inline bool readdress(struct __sk_buff *skb, const struct outer 
 	return true;
 }
 
-static __always_inline bool fits(struct __sk_buff *skb, const struct ip *inner,
-				 const struct settings *own, const struct target *target)
+static __always_inline __u32 outer_size(const struct settings *own, const struct target *target)
 {
 	__u32 size = target->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 
-	if (own->tunnel == TUNNEL_GRE)
-		size += sizeof(struct gre);
-	return skb->gso_size || !target->mtu || inner->length + size <= target->mtu;
-}
-
-/* Sends the packet to the target with this index, through a tunnel. */
-static __always_inline int forward(struct __sk_buff *skb, __u32 index, const struct ip *inner,
-				   const struct outer *outer, const struct settings *own)
-{
-	struct target *target = bpf_map_lookup_elem(&targets, &index);
-
-	if (!target || target->family != own->xcf_family) {
-		count(COUNT_NO_TARGET);
-		return DROP;
-	}
-	if (outer->inner) {
-		if (!readdress(skb, outer, own, target)) {
-			count(COUNT_TUNNEL_LOOP);
-			return DROP;
-		}
-		count(COUNT_RELAYED);
-	} else if (!fits(skb, inner, own, target)) {
-		count(COUNT_TOO_BIG);
-		return DROP;
-	} else if (!add_outer(skb, inner, own, target)) {
-		count(COUNT_ENCAPSULATION_FAILED);
-		return DROP;
-	} else {
-		count(COUNT_ENCAPSULATED);
-	}
-	skb->mark = 0; /* it would select routes for the outer packet */
-	/* The kernel finds next hop and neighbour by the outer header; unlike bpf_fib_lookup this
-	 * does not ask for ip_forward to be on. */
-	return bpf_redirect_neigh(target->ifindex ?: skb->ifindex, NULL, 0, 0);
+	return own->tunnel == TUNNEL_GRE ? size + sizeof(struct gre) : size;
 }
 
 #endif

@@ -14,7 +14,6 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrHopByHop,
 )
 from scapy.layers.l2 import Dot1Q, Ether
-from scapy.packet import Raw
 
 from dvipad.adapters.bpf.layout import Role
 from tests.e2e.dvs_network import inside, run
@@ -236,20 +235,3 @@ def test_malformed_packets_are_left_to_the_kernel(four: Bench) -> None:
     four.plane.insert_connections(TARGETS[4][0], key(4), b"")
     for length in range(34, len(whole)):  # the kernel runs no test on less
         assert four.run("ingress", whole[:length]).verdict in (PASS, REDIRECT)
-
-
-def test_a_packet_too_big_for_the_tunnel(four: Bench) -> None:
-    own(four)
-    four.plane.insert_connections(TARGETS[4][0], key(4), b"")
-    big = frame(ip(CLIENT[4], DVIPA[4]), TCP(sport=1000, dport=PORT, flags="A"), Raw(bytes(1441)))
-    assert four.run("ingress", big).verdict == DROP
-    assert four.counted() == {"hit_established": 1, "too_big": 1}
-    assert (
-        four.run(
-            "ingress",
-            frame(
-                *[ip(CLIENT[4], DVIPA[4]), TCP(sport=1000, dport=PORT, flags="A"), Raw(bytes(1440))]
-            ),
-        ).verdict
-        == REDIRECT
-    )

@@ -54,6 +54,7 @@ MAPS: Final = (
     "totals",
     "worker_totals",
     "budget",
+    "answers",
     "counters",
     "endings",
 )
@@ -267,6 +268,10 @@ COUNTERS: Final = (
     "fragment",
     "extension_header",
     "too_big",
+    "too_big_answered",
+    "too_big_unanswered",
+    "icmp_hit",
+    "icmp_no_entry",
     "no_target",
     "encapsulation_failed",
     "decapsulation_failed",

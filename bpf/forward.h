@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* To a target, through a tunnel; or back to the client, if the tunnel is too narrow. */
+#ifndef DVIPAD_FORWARD_H
+#define DVIPAD_FORWARD_H
+
+#include "icmp.h"
+#include "maps.h"
+#include "packet.h"
+#include "tunnel.h"
+
+/* Length of the packet; of what GRO joined, of each packet that it becomes again. */
+static __always_inline __u32 packet_length(struct __sk_buff *skb, const struct ip *ip)
+{
+	struct tcphdr *tcp;
+
+	if (!skb->gso_size)
+		return ip->length;
+	tcp = bytes_at(skb, ip->payload, sizeof(*tcp));
+	return tcp ? ip->payload - ip->offset + tcp->doff * 4 + skb->gso_size : ip->length;
+}
+
+static __always_inline int enter_tunnel(struct __sk_buff *skb, const struct ip *ip,
+					const struct outer *outer, const struct settings *own,
+					const struct target *target)
+{
+	__u32 header = outer->inner ? outer->inner - ETH_HLEN : outer_size(own, target);
+	__u32 length = packet_length(skb, ip);
+	bool narrow = target->mtu && length + header > target->mtu;
+
+	/* What GRO joined, the kernel can take apart into shorter segments than those that came;
+	 * by the outer header, no more. */
+	if (narrow && (outer->inner || !skb->gso_size || length > target->mtu))
+		return answer_too_big(skb, ip, outer, length,
+				      target->mtu > header ? target->mtu - header : 0);
+	if (outer->inner) {
+		if (!readdress(skb, outer, own, target)) {
+			count(COUNT_TUNNEL_LOOP);
+			return DROP;
+		}
+		count(COUNT_RELAYED);
+	} else if (!add_outer(skb, ip, own, target, narrow)) {
+		count(COUNT_ENCAPSULATION_FAILED);
+		return DROP;
+	} else {
+		count(COUNT_ENCAPSULATED);
+	}
+	skb->mark = 0; /* it would select routes for the outer packet */
+	/* The kernel finds next hop and neighbour by the outer header; unlike bpf_fib_lookup this
+	 * does not ask for ip_forward to be on. */
+	return bpf_redirect_neigh(target->ifindex ?: skb->ifindex, NULL, 0, 0);
+}
+
+/* Sends the packet to the target with this index, through a tunnel. */
+static __always_inline int forward(struct __sk_buff *skb, __u32 index, const struct ip *ip,
+				   const struct outer *outer, const struct settings *own)
+{
+	struct target *target = bpf_map_lookup_elem(&targets, &index);
+
+	if (!target || target->family != own->xcf_family) {
+		count(COUNT_NO_TARGET);
+		return DROP;
+	}
+	return enter_tunnel(skb, ip, outer, own, target);
+}
+
+#endif
