@@ -9,6 +9,7 @@ from dvipad.address import Address
 from dvipad.config.model import Distribute, Profile
 from dvipad.core.effects import Effect, Sequence, Step
 from dvipad.core.membership import Membership
+from dvipad.core.orders import Orders
 
 FORGET_MS: Final = 60_000
 """A dead target's CRT entries, and a dead peer's words, are kept this long."""
@@ -51,8 +52,10 @@ class Context:
     settings: NodeSettings
     membership: Membership
     profile: Profile = field(default_factory=Profile)
+    orders: Orders = field(default_factory=Orders)
     now_ms: int = 0
     joined: bool = False
+    doubting_since_ms: int | None = None
     stopping_since_ms: int | None = None
     effects: list[Effect] = field(default_factory=list)
     last_id: int = 0

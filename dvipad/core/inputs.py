@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from dvipad.address import Address
 from dvipad.config.model import Profile
+from dvipad.core.orders import Orders
 from dvipad.wire.events import HostAnswered, MessageReceived, PeerDown, PeerUp
 
 
@@ -115,6 +116,18 @@ class CrtDumped:
 
 
 @dataclass(frozen=True, slots=True)
+class Ordered:
+    """These are the operator's orders from now on."""
+
+    orders: Orders
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """This node did not run for longer than others wait for a sign of life."""
+
+
+@dataclass(frozen=True, slots=True)
 class StopRequested:
     """Leave the cluster cleanly: give DVIPAs to their backups, then end."""
 
@@ -134,5 +147,7 @@ Input: TypeAlias = (
     | EffectFailed
     | SocketsDumped
     | CrtDumped
+    | Ordered
+    | Stalled
     | StopRequested
 )

@@ -23,12 +23,14 @@ from dvipad.core.inputs import (
     EventsMissed,
     Input,
     ListenersChanged,
+    Ordered,
     ProfileChanged,
     SocketsDumped,
+    Stalled,
     Started,
     StopRequested,
 )
-from dvipad.core.membership import Membership
+from dvipad.core.membership import Life, Membership
 from dvipad.core.owners import Owners
 from dvipad.core.target import Target
 from dvipad.core.view import NodeView
@@ -99,10 +101,21 @@ class Node:
         context = self.context
         times = [*context.membership.deadlines(), *self.owners.deadlines()]
         times += [*self.distributor.deadlines(), *self.target.deadlines()]
+        if context.doubting_since_ms is not None:
+            timers, since_ms = context.settings.timers, context.doubting_since_ms
+            times += [since_ms + timers.dead_ms, since_ms + ALONE_FACTOR * timers.join_ms]
         if not context.joined and self._started_ms is not None:
             join_ms = context.settings.timers.join_ms
             times += [self._started_ms + join_ms, self._started_ms + ALONE_FACTOR * join_ms]
         return min((time for time in times if time > self._settled_ms), default=None)
+
+    def sure(self) -> bool:
+        """Whether what this node knows of ownership is fresh.
+
+        After a stall it is not, until the peers have said what they own: another node may have
+        taken over what this one believes to be its own.
+        """
+        return self.context.doubting_since_ms is None
 
     def view(self) -> NodeView:
         """What this node knows."""
@@ -138,6 +151,10 @@ class Node:
                 self.owners.crt_dumped(event)
             case SocketsDumped():
                 self._sockets_dumped(event)
+            case Ordered():
+                self.context.orders = event.orders
+            case Stalled():
+                self.context.doubting_since_ms = self.context.now_ms
             case StopRequested():
                 if not self.context.stopping:
                     self.context.stopping_since_ms = self.context.now_ms
@@ -232,6 +249,7 @@ class Node:
         for name in context.membership.expire(context.now_ms):
             self.distributor.peer_dead(name)
         self._join()
+        self._make_sure()
         self.owners.refresh()
         self.target.refresh(self.owners.named())
         self.distributor.refresh(self.owners.with_crt())
@@ -255,7 +273,23 @@ class Node:
         missing = context.membership.mentioned() - context.membership.names_up()
         factor = 1 if listed and not missing else ALONE_FACTOR
         patience_ms = context.settings.timers.join_ms * factor
-        context.joined = waited_ms >= patience_ms or (seeds > 0 and listed >= seeds)
+        context.joined = waited_ms >= patience_ms or (seeds > 0 and listed >= seeds and not missing)
+
+    def _make_sure(self) -> None:
+        """A doubt ends when every peer whose session is new has said what it owns.
+
+        Peers that found this node silent have ended their sessions with it, and that is known
+        at once; those that did not would have said so.
+        """
+        context = self.context
+        since_ms = context.doubting_since_ms
+        if since_ms is None:
+            return
+        up = [peer for peer in context.membership if peer.life is Life.UP]
+        timers = context.settings.timers
+        wait_ms = timers.dead_ms if up else ALONE_FACTOR * timers.join_ms
+        if context.now_ms >= since_ms + wait_ms and all(peer.listed for peer in up):
+            context.doubting_since_ms = None
 
     def _leave(self) -> None:
         if not self.context.stopping or self._left:

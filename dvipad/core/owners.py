@@ -144,8 +144,10 @@ class Owners:
                     # Somebody had it in between, and neighbours may still look there.
                     vipa.rival_released = True
                 continue
-            if entry.distributes:
+            if entry.distributes and entry.distributes != self._inherited.get(entry.dvipa):
                 self._inherited[entry.dvipa] = entry.distributes
+                if vipa is not None and vipa.owning:
+                    self._context.emit(Broadcast(self.vipa_list()))
             claim = make_claim(entry.epoch, entry.rank, name)
             if vipa is not None and vipa.owning and claim < self._own(vipa):
                 self._context.emit(Send(name, self.vipa_list()))
@@ -183,7 +185,12 @@ class Owners:
             vipa.asked_by, vipa.asked_epoch = name, epoch
 
     def _leaving(self, vipa: Ownership) -> bool:
-        return self._context.stopping or vipa.rank == 0
+        return self._context.stopping or vipa.rank == 0 or self._barred(vipa)
+
+    def _barred(self, vipa: Ownership) -> bool:
+        """Whether the operator ordered that this node does not own the DVIPA."""
+        orders = self._context.orders
+        return orders.outside or vipa.dvipa in orders.deactivated
 
     # -- completions --------------------------------------------------------------------------
 
@@ -279,7 +286,7 @@ class Owners:
     def _entitled(self, vipa: Ownership) -> bool:
         """Whether this node is the best of those that could own the DVIPA now."""
         creates = vipa.creates or self._activated(vipa.dvipa)
-        if vipa.rank == 0 or not creates or self._context.stopping:
+        if not creates or self._leaving(vipa):
             return False
         if self._context.now_ms < vipa.retry_ms or self._unlisted():
             return False
@@ -325,7 +332,7 @@ class Owners:
         self._context.emit(Broadcast(self.vipa_list()))
 
     def _entry(self, vipa: Ownership) -> VipaEntry:
-        fit = not self._context.stopping and self._context.now_ms >= vipa.retry_ms
+        fit = not self._leaving(vipa) and self._context.now_ms >= vipa.retry_ms
         rank = vipa.rank if fit or vipa.owning else 0
         epoch = vipa.epoch if vipa.owning else self._highest.get(vipa.dvipa, 0)
         rows = self.effective(vipa.dvipa) if vipa.owning else ()
@@ -354,13 +361,15 @@ class Owners:
 
     def _republish(self) -> None:
         """Peers follow the profile, and whether this node is fit: they choose by that (D2)."""
-        offered = tuple(
-            (entry.dvipa, entry.rank, entry.creates, self._context.own_distributes(entry.dvipa))
-            for entry in map(self._entry, self)
-        )
+        offered = tuple(self._offer(vipa) for vipa in self)
         if offered != self._offered:
             self._offered = offered
             self._context.emit(Broadcast(self.vipa_list()))
+
+    def _offer(self, vipa: Ownership) -> tuple[object, ...]:
+        entry = self._entry(vipa)
+        own = self._context.own_distributes(vipa.dvipa)
+        return vipa.dvipa, entry.rank, entry.creates, own
 
     def deadlines(self) -> list[int]:
         """When a row of the table may be due without any input."""

@@ -143,6 +143,8 @@ class Target:
             wildcard = _is_wildcard(listener.address, dvipa) and any(
                 listener.port in span for span in listed
             )
+            if self._context.orders.refuses(listener.port):
+                continue
             if listener.ready > 0 and (wildcard or listener.address == dvipa):
                 ready[listener.port] = ready.get(listener.port, 0) + listener.ready
         return ready

@@ -87,10 +87,11 @@ def _dvipa(context: Context, owners: Owners, target: Target, dvipa: Address) -> 
         (True, True): "both",
     }[distributes, is_target]
     name = context.settings.name
+    barred = context.orders.outside or dvipa in context.orders.deactivated
     return DvipaView(
         dvipa,
         vipa.prefix_length,
-        _STATUS[vipa.state],
+        "DEACTIVATED" if barred and vipa.state is State.BACKUP else _STATUS[vipa.state],
         vipa.state.value,
         "VIPADEFINE" if vipa.rank == OWNER_RANK else "VIPABACKUP",
         dist,

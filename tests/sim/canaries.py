@@ -192,7 +192,7 @@ def _unconfirmed(decide: Any) -> Any:
     return bad
 
 
-def _any_completion(failed: Any) -> Any:
+def _believe(failed: Any) -> Any:
     def bad(owners: Owners, effect_id: int, reason: str) -> None:
         for vipa in owners:
             vipa.failed = reason
@@ -214,7 +214,7 @@ _OWNERS: Any = owners_module
 CANARIES: Final = (
     Canary("announces before its rules are there", _effects(_announce_first)),
     Canary("places the address before its rules", _effects(_address_first)),
-    Canary("a node that gave up does not relay", _effects(_no_relay), hint=302),
+    Canary("a node that gave up does not relay", _effects(_no_relay)),
     Canary("resets while it collects", _effects(_answers_at_once), hint=99),
     Canary("does not tell that a listener closed", _effects(_silent_close)),
     Canary("takes snapshots for empty", _inputs(_empty_snapshot), hint=2),
@@ -224,10 +224,8 @@ CANARIES: Final = (
     Canary("no better candidate counts", poison=_swap(Owners, "_entitled", _greedy), hint=3),
     Canary("never yields to a higher claim", poison=_swap(_OWNERS, "due", _stubborn), hint=12),
     Canary("takes back what nobody released", poison=_swap(_OWNERS, "due", _unconfirmed), hint=21),
-    Canary(
-        "believes old failures", poison=_swap(Owners, "effect_failed", _any_completion), hint=11
-    ),
-    Canary("equal claims stay equal", poison=_swap(_OWNERS, "make_claim", _tie), hint=266),
+    Canary("believes old failures", poison=_swap(Owners, "effect_failed", _believe), hint=11),
+    Canary("equal claims stay equal", poison=_swap(_OWNERS, "make_claim", _tie)),
 )
 """Each is a mistake that somebody could make."""
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 TOGETHER_MS: Final = 400
 """Nodes with an undisturbed session for so long agree on who has a DVIPA."""
+DOUBLE_MS: Final = 50
+"""Two that took it at the same instant have found out by then."""
 SPREAD_MS: Final = 300
 """What a node says of its listeners is distributed by then."""
 SETTLE_MS: Final = 1_200
@@ -54,6 +56,7 @@ class Checks:
         self._pairs_ms: dict[frozenset[str], int] = {}
         self._faults: list[tuple[int, Fault]] = []
         self._steps = 0
+        self._doubles: dict[tuple[str, Address, str, str], int] = {}
         self.counted = 0
 
     def fail(self, rule: str, text: str) -> None:
@@ -164,11 +167,19 @@ class Checks:
             vipa = host.daemon.node.owners.get(dvipa) if host.daemon is not None else None
             if vipa is not None and vipa.owning:
                 owning.append(host)
-        for rule, hosts in (("two answer", answering), ("two own", owning)):
-            for index, one in enumerate(hosts):
-                for other in hosts[index + 1 :]:
-                    if self.undisturbed_ms(one, other) > TOGETHER_MS:
-                        self.fail(rule, f"{one.name} and {other.name} for {dvipa}")
+        found = {
+            (rule, dvipa, one.name, other.name)
+            for rule, hosts in (("two answer", answering), ("two own", owning))
+            for index, one in enumerate(hosts)
+            for other in hosts[index + 1 :]
+            if self.undisturbed_ms(one, other) > TOGETHER_MS
+        }
+        now_ms = self._world.loop.now_ms
+        for key in [key for key in self._doubles if key[1] == dvipa and key not in found]:
+            del self._doubles[key]
+        for key in sorted(found, key=str):
+            if now_ms - self._doubles.setdefault(key, now_ms) > DOUBLE_MS:
+                self.fail(key[0], f"{key[2]} and {key[3]} for {dvipa}")
 
     def _collections(self) -> None:
         """Nobody waits long for nodes that it hears."""
@@ -246,6 +257,14 @@ class Checks:
             if closed_ms > SPREAD_MS and calm_ms > SETTLE_MS:
                 self.fail("target", f"{host.name} gave {connection} to {name}, no listener")
 
+    def strayed(self, host: Host, connection: Connection) -> None:
+        """A hidden address drops what a stale neighbour cache sends there."""
+        vipa = None
+        if host.daemon is not None:
+            vipa = host.daemon.node.owners.get(connection.dvipa)
+        if vipa is not None and vipa.state in (State.GIVING, State.MOVING):
+            self.fail("relay", f"{host.name} gave {connection.dvipa} up and drops {connection}")
+
     def refused(self, connection: Connection, name: str, why: str) -> None:
         """A SYN was answered with a RST."""
         world = self._world
@@ -291,6 +310,8 @@ class Checks:
                 continue
             touched = target in fault.hosts
             match fault.kind:
+                case Kind.CUT if fault.at_ms == 0:
+                    return "two owners from the start, both announced"
                 case Kind.CUT if touched:
                     return f"{target} was cut off at {at_ms}"
                 case Kind.PARTITION:

@@ -108,13 +108,15 @@ def make_scenario(seed: int) -> Scenario:
     version = random.choice((4, 4, 6))
     owners = [f"lb{number}" for number in range(1, random.choice((1, 2, 2, 2, 3, 3)) + 1)]
     targets = [f"t{number}" for number in range(1, random.choice((1, 2, 2, 3, 4)) + 1)]
+    rivals = seed % 25 == 0 and len(owners) > 1
     names = owners + targets
     xcf = {name: _xcf(version, index) for index, name in enumerate(names)}
     dvipas = tuple(_dvipa(version, number) for number in range(random.choice((1, 1, 1, 2))))
     ports = random.choice(((80,), (80,), (80, 443)))
     profiles = dict.fromkeys(names, Profile())
     for dvipa in dvipas:
-        _plan_dvipa(random, dvipa, owners, xcf, ports, profiles)
+        _plan_dvipa(random, dvipa, owners, xcf, ports, profiles, rivals)
+    apart = Fault(0, Kind.CUT, (owners[0], owners[-1]), 1_600)
     hosts = tuple(_host(random, name, xcf, profiles[name], dvipas, ports) for name in names)
     safety_ms = random.choice((2_500, 3_500, 4_500))
     return Scenario(
@@ -122,7 +124,7 @@ def make_scenario(seed: int) -> Scenario:
         hosts,
         dvipas,
         ports,
-        _faults(random, owners, names, ports, safety_ms),
+        (*([apart] if rivals else []), *_faults(random, owners, names, ports, safety_ms)),
         random.random() < 0.3,
         safety_ms,
         random.randint(6, 16),
@@ -149,13 +151,17 @@ def _plan_dvipa(
     xcf: dict[str, Address],
     ports: tuple[int, ...],
     profiles: dict[str, Profile],
+    rivals: bool,
 ) -> None:
-    """Who may own `dvipa`, and how each of them distributes it."""
+    """Who may own `dvipa`, and how each of them distributes it; `rivals`: all are equal."""
     order = random.sample(owners, len(owners))
     common = _distribute(random, dvipa, xcf, ports)
     for index, name in enumerate(order):
         profile = profiles[name]
-        if index == 0 and random.random() < 0.9:
+        if rivals:
+            backup = Backup(dvipa, 10, Moveable.IMMEDIATE, 24)
+            profile = replace(profile, backups=(*profile.backups, backup))
+        elif index == 0 and random.random() < 0.9:
             moveable = Moveable.IMMEDIATE if random.random() < 0.85 else Moveable.WHENIDLE
             define = Define(dvipa, 24, moveable)
             profile = replace(profile, defines=(*profile.defines, define))
@@ -169,7 +175,7 @@ def _plan_dvipa(
         else:
             continue
         luck = random.random()
-        if index == 0 or luck < 0.4:
+        if index == 0 or rivals or luck < 0.4:
             profile = replace(profile, distributes=(*profile.distributes, common))
         elif luck < 0.55:
             other = _distribute(random, dvipa, xcf, ports)

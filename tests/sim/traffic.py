@@ -247,6 +247,8 @@ class Traffic:
         if rules.role is Role.HIDDEN:
             if relay is not None:
                 self._stack(host, connection, packet, nonce, "hidden")
+            else:
+                self._world.checks.strayed(host, connection)
             return
         target, why = self._decide(host, connection, packet, relay is not None)
         if target is None:

@@ -224,6 +224,8 @@ class World:
             kernel.established.clear()
             kernel.embryonic.clear()
         self.trace(daemon.host.name, "has left")
+        if self.healing:
+            daemon.host.start_daemon()
 
     # -- phases --------------------------------------------------------------------------------
 
