@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 SEEDS ?= 1000
+RUNS ?= 10
+FAMILY ?= 4,6
+ONLY ?=
 PYTEST_ARGS ?=
 BENCH ?=
 BENCH_ARGS ?=
@@ -52,6 +55,9 @@ bench: ## against keepalived, HAProxy, nft, plain routing: make bench [BENCH=tak
 	@$(MAKE) --no-print-directory install >&2
 	@$(RUN)/python -m bench $(BENCH) $(BENCH_ARGS)
 
+chaos: install ## every fault under traffic: make chaos [RUNS=10] [FAMILY=4,6] [ONLY=power-cut]
+	@$(RUN)/python -m tests.chaos --runs $(RUNS) --family $(FAMILY) --only '$(ONLY)'
+
 build/packages-vm: scripts/packages-vm
 	@scripts/packages-vm
 	@mkdir -p $(@D) && touch $@
@@ -63,4 +69,4 @@ clean: ## remove everything that was built
 	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install objects test lint simulate demo bench vmlab clean
+.PHONY: help install objects test lint simulate demo bench chaos vmlab clean

@@ -30,6 +30,8 @@ MAX_CONNECTIONS: Final = 10000
 MAX_CONNECTING: Final = 64
 NS_PER_MS: Final = 1_000_000
 OPEN: Final = "open"
+RESETS: Final = ("ECONNRESET", "EPIPE")
+"""How a connection ends whose other end says that there is none."""
 
 
 class Connection:
@@ -283,6 +285,7 @@ def _summary(rows: Sequence[dict[str, Any]], server: str) -> dict[str, Any]:
     return {
         "connections": len(own),
         "open": len(is_open),
+        "reset": sum(row["state"] in RESETS for row in own),
         "max_gap_ms": max((row["max_gap_ms"] for row in is_open), default=0.0),
         "quiet_ms": max((row["quiet_ms"] for row in is_open), default=0.0),
     }

@@ -1,0 +1,1 @@
+"""The fault matrix: `python -m tests.chaos` (`make chaos`) breaks real clusters, and counts."""
