@@ -8,6 +8,7 @@ import pytest
 
 from bench import loads, takeover, throughput
 from bench.rivals import RIVALS, Labs, Rival
+from bench.throughput import BULK
 from dvipad.lab import network
 from dvipad.lab.spec import LabError
 
@@ -23,6 +24,8 @@ def serve(rival: Rival) -> None:
         found = loads.latency_us(rival.cluster, address, rival.port(), 100, 1)
         assert found["started"] == 100 and 0 < found["p50_us"] <= found["p99_us"]
         rival.stop()
+        if rival.name not in BULK.rivals:
+            return
         assert loads.bulk_gbit_per_s(rival.cluster, rival.bulk(), 1, 1, down=False) > 0
     finally:
         rival.stop()
@@ -40,7 +43,7 @@ def test_every_rival_serves(family: int) -> None:
         for make in RIVALS.values():
             serve(make(labs))
         dvipa = labs.plain.spec.dvipa()
-        with pytest.raises(LabError, match="errors"):
+        with pytest.raises(LabError, match="unable to connect"):
             loads.requests_per_s(labs.plain, dvipa, 80, 1, new_connections=True)
     assert not network.existing(f"{PREFIX}-plain") and not network.existing(f"{PREFIX}-dvipad")
 
