@@ -11,6 +11,7 @@
 #include "ended.h"
 #include "forward.h"
 #include "icmp.h"
+#include "lease.h"
 #include "maps.h"
 #include "mss.h"
 #include "neighbour.h"
@@ -43,6 +44,9 @@ static __always_inline int owner_miss(struct __sk_buff *skb, const struct ip *ip
 	bool collecting = dvipa->flags & DVIPA_COLLECTING;
 	struct service *service;
 
+	/* Somebody else decides by now; what we chose, he would not know. */
+	if (lease_lapsed(skb))
+		return drop(COUNT_LEASE_LAPSED);
 	if (!segment->syn) {
 		/* Unanswered, never reset: the other end sends it again. */
 		if (collecting)

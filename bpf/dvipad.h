@@ -114,14 +114,16 @@ struct settings {
 	__be16 liveness_port; /* UDP on 127.0.0.1, held by the worker */
 	__u16 mss4;         /* ceiling of the MSS option from an IPv4 DVIPA */
 	__u16 mss6;
-	__u16 pad[3];
+	__be16 mesh_port; /* on which the daemon listens at `xcf` */
+	__u16 pad[2];
 };
 
 /* Memory-mapped by user space: `beat_ns` and `done` by the worker, the lease by the daemon. */
 struct shared {
 	__u64 beat_ns;
 	__u64 done;           /* SYNs that the worker has decided; compare `sent` */
-	__u64 lease_until_ns; /* an owner without a lease answers no ARP and no NDP */
+	__u64 lease_until_ns; /* until then the daemon is known to be well */
+	__u64 grace_until_ns; /* until then it may be restarted, if it is dead (lease.h) */
 };
 
 /* What became of a connection that a target says is over. */
@@ -187,7 +189,7 @@ enum counter {
 	COUNT_DECAPSULATION_FAILED, /* dropped: the kernel refused to remove the outer header */
 	COUNT_ARP_HIDDEN,           /* ARP request for a DVIPA that is not ours to answer for */
 	COUNT_NDP_HIDDEN,           /* the same for IPv6 */
-	COUNT_LEASE_LAPSED,         /* ARP or NDP unanswered: the daemon has been away too long */
+	COUNT_LEASE_LAPSED,         /* dropped: the daemon hangs, or was away too long (lease.h) */
 	COUNT_ARP_REWRITTEN,        /* our ARP request no longer names a hidden DVIPA */
 	COUNT_MSS_CLAMPED,          /* MSS option of a DVIPA made to fit the tunnel */
 	COUNTERS,

@@ -5,6 +5,7 @@
 
 #include <linux/icmpv6.h>
 
+#include "lease.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -41,15 +42,6 @@ static __always_inline struct arp *read_arp(struct __sk_buff *skb)
 	return arp;
 }
 
-/* A dead daemon cannot give its DVIPAs up; its lease does: a backup has them by then. */
-static __always_inline bool lease_lapsed(void)
-{
-	__u32 zero = 0;
-	struct shared *state = bpf_map_lookup_elem(&shared, &zero);
-
-	return !state || state->lease_until_ns < bpf_ktime_get_ns();
-}
-
 /* An owner, and not just one to be. */
 static __always_inline bool is_announced(const struct dvipa *dvipa)
 {
@@ -57,7 +49,8 @@ static __always_inline bool is_announced(const struct dvipa *dvipa)
 }
 
 /* May this node answer for `address`? Counts why not. */
-static __always_inline int answer_for(const struct address *address, enum counter hidden)
+static __always_inline int answer_for(struct __sk_buff *skb, const struct address *address,
+				      enum counter hidden)
 {
 	struct dvipa *dvipa = bpf_map_lookup_elem(&dvipas, address);
 
@@ -67,7 +60,7 @@ static __always_inline int answer_for(const struct address *address, enum counte
 		count(hidden);
 		return DROP;
 	}
-	if (lease_lapsed()) {
+	if (lease_lapsed(skb)) {
 		count(COUNT_LEASE_LAPSED);
 		return DROP;
 	}
@@ -82,7 +75,7 @@ static __always_inline int arp_ingress(struct __sk_buff *skb)
 	if (!arp || arp->operation != bpf_htons(ARPOP_REQUEST))
 		return PASS;
 	map_ipv4(&target, arp->target);
-	return answer_for(&target, COUNT_ARP_HIDDEN);
+	return answer_for(skb, &target, COUNT_ARP_HIDDEN);
 }
 
 static __always_inline int icmp6_ingress(struct __sk_buff *skb, const struct ip *ip)
@@ -93,7 +86,7 @@ static __always_inline int icmp6_ingress(struct __sk_buff *skb, const struct ip 
 	if (!message || message->icmp.icmp6_type != ND_NEIGHBOUR_SOLICITATION)
 		return PASS;
 	target = message->target;
-	return answer_for(&target, COUNT_NDP_HIDDEN);
+	return answer_for(skb, &target, COUNT_NDP_HIDDEN);
 }
 
 /* Neighbours learn from the sender of a request; one that names a DVIPA which is not ours would
@@ -111,7 +104,7 @@ static __always_inline int arp_egress(struct __sk_buff *skb)
 		return PASS;
 	map_ipv4(&sender, arp->sender);
 	dvipa = bpf_map_lookup_elem(&dvipas, &sender);
-	if (!dvipa || (is_announced(dvipa) && !lease_lapsed()))
+	if (!dvipa || (is_announced(dvipa) && !lease_lapsed(skb)))
 		return PASS;
 	uplink = bpf_map_lookup_elem(&uplinks, &ifindex);
 	own = uplink ? uplink->address : 0; /* 0: a probe, from which nobody learns (RFC 5227) */

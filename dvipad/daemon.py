@@ -31,13 +31,13 @@ from dvipad.adapters.rules import Rules
 from dvipad.adapters.runner import Runner
 from dvipad.config.check import Configuration, load
 from dvipad.config.errors import ConfigError
-from dvipad.core.inputs import Input, ProfileChanged, Started, StopRequested
+from dvipad.core.inputs import Input, ProfileChanged, Stalled, Started, StopRequested
 from dvipad.core.node import Node
 from dvipad.operator import Operator
 from dvipad.setup import core_settings, kernel_settings, mesh_settings, queue_settings
 from dvipad.wire.events import MeshEvent
 
-LEASE_INTERVAL_S: Final = 0.1
+LEASE_INTERVAL_S: Final = 0.05
 REPAIR_INTERVAL_S: Final = 1.0
 EVENTS_REST_S: Final = 0.015
 """Socket events are read this long after the last reading at the earliest, so that they batch."""
@@ -46,6 +46,7 @@ LISTEN_RETRY_S: Final = 0.1
 NICE: Final = -15
 SWITCH_INTERVAL_S: Final = 0.0005
 """How long the kernel thread may keep the loop from running Python code."""
+_NS_PER_MS: Final = 1_000_000
 LATE_S: Final = 0.25
 
 log = logging.getLogger("dvipad")
@@ -69,6 +70,7 @@ class Daemon:
         self._path = path
         self._timer: asyncio.TimerHandle | None = None
         self._left = asyncio.Event()
+        self._renewed_ms = now_ms()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- life ---------------------------------------------------------------------------------
@@ -83,6 +85,7 @@ class Daemon:
         self.runner = Runner(self.kernel, self.thread, self.mesh, self.feed, self._left.set)
         self.operator = Operator(self)
         adopted = await loop.run_in_executor(self.thread, self.kernel.adopted)
+        self._renewed_ms = now_ms()
         self._renew_lease()
         self.feed(ProfileChanged(self.profile))
         await self._read_sockets_once()
@@ -122,6 +125,7 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self.reload)
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._renewed_ms = now_ms()
         self._spawn(self.runner.run())
         self._spawn(self._every(LEASE_INTERVAL_S, self._renew_lease))
         self._spawn(self._repair())
@@ -207,8 +211,18 @@ class Daemon:
     # -- periodic work ------------------------------------------------------------------------
 
     def _renew_lease(self) -> None:
-        lease_ms = self.config.timers.restart_grace_ms
-        self.kernel.plane.renew_lease(time.monotonic_ns() + lease_ms * 1_000_000)
+        """A node that stalled for longer than others wait does not believe itself at once."""
+        now, timers = now_ms(), self.config.timers
+        if now - self._renewed_ms > timers.dead_ms:
+            log.warning("this node did not run for %d ms", now - self._renewed_ms)
+            self.feed(Stalled())
+        self._renewed_ms = now
+        if self.node.sure():
+            lease_ms = timers.dead_ms - timers.heartbeat_ms
+            now_ns = time.monotonic_ns()
+            self.kernel.plane.renew_lease(
+                now_ns + lease_ms * _NS_PER_MS, now_ns + timers.restart_grace_ms * _NS_PER_MS
+            )
 
     async def _every(self, interval_s: float, work: object) -> None:
         assert callable(work)

@@ -55,6 +55,7 @@ def plane_settings(config: NodeConfig) -> PlaneSettings:
         tunnel=Tunnel[config.tunnel.value.upper()],
         pin_dir=config.paths.bpffs,
         liveness_port=config.mesh.port,
+        mesh_port=config.mesh.port,
         stale_ms=config.queue.stale_ms,
         budget_per_s=config.queue.budget_per_s,
         window=config.queue.window,

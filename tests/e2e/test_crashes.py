@@ -97,3 +97,30 @@ def test_a_daemon_that_stays_away_loses_its_address(make_cluster: MakeCluster) -
         cluster.wait_until(lambda: cluster.holder(dvipa) == "lb2", 10.0, "the client asks anew")
         result = long.stop()
     assert result.lost() == 0
+
+
+def test_a_hung_distributor_is_fenced_and_yields_when_it_wakes(make_cluster: MakeCluster) -> None:
+    """SIGSTOP for longer than others wait: a backup takes over, what wakes up believes it not."""
+    cluster = make_cluster()
+    with echo_servers(cluster):
+        dvipa = cluster.spec.dvipa()
+        long = LongConnections(cluster, "client", dvipa, 7, connections=100)
+        new = NewConnections(cluster, "client", dvipa, 80, rate=100)
+        cluster.signal_daemon("lb1", signal.SIGSTOP)
+        wait_for_state(cluster, "lb2", "ACTIVE")
+        cluster.run("client", ["ip", "neigh", "flush", "all"])
+        answered = new.report().answered
+        cluster.wait_until(lambda: new.report().answered > answered + 300, 15.0, "load flows")
+        assert cluster.holder(dvipa) == "lb2"
+        cluster.signal_daemon("lb1", signal.SIGCONT)
+        wait_for_state(cluster, "lb2", "BACKUP")
+        wait_for_state(cluster, "lb1", "ACTIVE")
+        answered = new.report().answered
+        cluster.wait_until(lambda: new.report().answered > answered + 100, 15.0, "load flows")
+        result = long.stop()
+        report = new.stop()
+        log = cluster.paths.log("lb1").read_text()
+    assert result.lost() == 0
+    assert report.failed == {}
+    assert "this node did not run for" in log
+    assert 'trigger="higher claim"' in log

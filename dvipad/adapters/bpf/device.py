@@ -6,6 +6,7 @@ also runs inside an event loop, where pyroute2's synchronous interface refuses t
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -38,6 +39,9 @@ _RTA_DST: Final = 1
 _RTA_OIF: Final = 4
 _RTA_METRICS: Final = 8
 _RTAX_MTU: Final = 2
+_SO_ATTACH_FILTER: Final = 26
+_BPF_RETURN: Final = 0x06
+_TUNNEL_PROTOCOLS: Final = (4, 41, 47)
 _PARENTS: Final = {AttachPoint.INGRESS: 0xFFFF_FFF2, AttachPoint.EGRESS: 0xFFFF_FFF3}
 
 _HEADER: Final = struct.Struct("=IHHII")
@@ -126,12 +130,28 @@ def _attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
-class Routes:
-    """Asks for routes in the network namespace in which it was made."""
+def _deaf(family: socket.AddressFamily, protocol: int) -> socket.socket:
+    """A raw socket that receives nothing; ICMP errors about its protocol take effect all the
+    same: the kernel then knows the MTU of the path."""
+    handle = socket.socket(family, socket.SOCK_RAW, protocol)
+    nothing = ctypes.create_string_buffer(struct.pack("=HBBI", _BPF_RETURN, 0, 0, 0), 8)
+    program = struct.pack("@HP", 1, ctypes.addressof(nothing))
+    handle.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    return handle
 
-    def __init__(self) -> None:
+
+class Routes:
+    """Asks for routes in the network namespace in which it was made.
+
+    `version`: of the XCF addresses. While this lives, the kernel heeds routers that find our
+    tunnel packets too big, as it would for a tunnel device of its own.
+    """
+
+    def __init__(self, version: int) -> None:
         self._netlink = _netlink()
         self._ioctl = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        self._deaf = [_deaf(family, protocol) for protocol in _TUNNEL_PROTOCOLS]
 
     def to(self, address: Address) -> RouteTo | None:
         """The kernel's route to `address`; None when there is none (yet)."""
@@ -158,8 +178,8 @@ class Routes:
 
     def close(self) -> None:
         """Closes the sockets."""
-        self._netlink.close()
-        self._ioctl.close()
+        for each in (self._netlink, self._ioctl, *self._deaf):
+            each.close()
 
 
 def has_filters(ifindex: int) -> bool:

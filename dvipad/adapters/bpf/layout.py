@@ -207,6 +207,7 @@ class Settings(ctypes.Structure):
     liveness_port: ctypes.Array[ctypes.c_ubyte]
     mss4: int
     mss6: int
+    mesh_port: ctypes.Array[ctypes.c_ubyte]
     _fields_ = (
         ("xcf", ctypes.c_ubyte * 16),
         ("stale_ns", ctypes.c_uint64),
@@ -220,7 +221,8 @@ class Settings(ctypes.Structure):
         ("liveness_port", ctypes.c_ubyte * 2),
         ("mss4", ctypes.c_uint16),
         ("mss6", ctypes.c_uint16),
-        ("pad", ctypes.c_uint16 * 3),
+        ("mesh_port", ctypes.c_ubyte * 2),
+        ("pad", ctypes.c_uint16 * 2),
     )
 
 
@@ -230,10 +232,12 @@ class Shared(ctypes.Structure):
     beat_ns: int
     done: int
     lease_until_ns: int
+    grace_until_ns: int
     _fields_ = (
         ("beat_ns", ctypes.c_uint64),
         ("done", ctypes.c_uint64),
         ("lease_until_ns", ctypes.c_uint64),
+        ("grace_until_ns", ctypes.c_uint64),
     )
 
 

@@ -7,6 +7,7 @@ that starts anew adopts what it finds (:meth:`DataPlane.adopted`). Not safe for 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,8 +23,9 @@ from dvipad.adapters.bpf.layout import (
     Shared,
     key_index,
 )
-from dvipad.adapters.bpf.libbpf import BpfObject
+from dvipad.adapters.bpf.libbpf import BpfError, BpfObject
 from dvipad.adapters.bpf.maps import Map
+from dvipad.adapters.bpf.mtu import TunnelMtu, tunnel_mtu
 from dvipad.adapters.bpf.settings import PlaneSettings, compile_settings
 from dvipad.adapters.bpf.tables import ServiceRow, ServiceTable, TargetTable
 from dvipad.address import Address, pack, unpack
@@ -59,6 +61,12 @@ class DataPlane:
         self._memory = maps["shared"].memory()
         self._shared = Shared.from_buffer(self._memory)
         self._adopted = self.dvipas()
+        self._member_mtus = dict.fromkeys(
+            (unpack(key) for key, _value in maps["members"].items()), 0
+        )
+        self._mss_mtu = 0
+        self.uplink_mtu = settings.mtu or 0
+        """MTU of the narrowest uplink."""
 
     @classmethod
     def open(cls, settings: PlaneSettings) -> DataPlane:
@@ -73,8 +81,7 @@ class DataPlane:
         loaded, maps = loader.load(settings)
         try:
             plane = cls(settings, loaded, maps)
-            mtu = settings.mtu or min(each.mtu for each in devices)
-            maps["settings"].update(loader.ZERO, bytes(compile_settings(settings, mtu)))
+            plane.refresh_routes()
             loader.attach(loaded, maps["uplinks"], devices)
         except BaseException:
             for each in maps.values():
@@ -126,6 +133,7 @@ class DataPlane:
             successor=index,
         )
         self._maps["dvipas"].update(pack(dvipa), bytes(value))
+        self._fit_mss()
 
     def remove_dvipa(self, dvipa: Address) -> None:
         """Forgets a DVIPA; its packets are ordinary ones. Services and CRT entries stay."""
@@ -142,6 +150,7 @@ class DataPlane:
         ask the queue worker. The own XCF address is this node itself.
         """
         self._services.set(dvipa, port, ring, offload)
+        self._fit_mss()
 
     def remove_service(self, dvipa: Address, port: int) -> None:
         """Ends the distribution of a port; its connections go on."""
@@ -166,16 +175,50 @@ class DataPlane:
                 table.delete(key)
         for key in wanted:
             table.update(key, bytes(4))
+        self._member_mtus = {
+            member: self._member_mtus.get(member) or self._targets.route_mtu(member)
+            for member in members
+        }
+        self._fit_mss()
 
     def refresh_routes(self) -> None:
         """To be called after links, addresses or routes changed."""
         self._targets.refresh_routes()
+        for member in self._member_mtus:
+            self._member_mtus[member] = self._targets.route_mtu(member)
+        if not self.settings.mtu:
+            devices = (device.device(name) for name in self.settings.uplinks)
+            with suppress(BpfError):  # an uplink is away: what it carried is as good as any
+                self.uplink_mtu = min(each.mtu for each in devices)
+        self._fit_mss()
+
+    def tunnel_mtus(self) -> dict[Address, TunnelMtu]:
+        """The tunnels to all targets, and from all members, to which there is a route."""
+        xcf, tunnel = self.settings.xcf, self.settings.tunnel
+        return {
+            each: tunnel_mtu(mtu, xcf.version, tunnel)
+            for each, mtu in self._route_mtus().items()
+            if mtu and each != xcf
+        }
+
+    def _route_mtus(self) -> dict[Address, int]:
+        return {**self._member_mtus, **self._targets.mtus}
+
+    def _fit_mss(self) -> None:
+        """What a connection of this node's offers must fit whichever tunnel it comes through."""
+        mtu = min(self.uplink_mtu, *(mtu for mtu in self._route_mtus().values() if mtu), 0xFFFF)
+        if mtu and mtu != self._mss_mtu:
+            value = compile_settings(self.settings, mtu)
+            self._maps["settings"].update(loader.ZERO, bytes(value))
+            self._mss_mtu = mtu
 
     # Connections; keys are packed `layout.CONNECTION`s
 
     def insert_connections(self, target: Address, established: bytes, embryonic: bytes) -> int:
         """Enters connections of a target (NEWCONN); returns for how many there was no room."""
-        return self._crt.insert(self._targets.index(target), established, embryonic)
+        index = self._targets.index(target)
+        self._fit_mss()
+        return self._crt.insert(index, established, embryonic)
 
     def end_connections(self, target: Address, keys: bytes) -> bytes:
         """Removes connections that `target` says are over (TERMCONN).
@@ -237,8 +280,13 @@ class DataPlane:
             for key, value in self._maps["counters"].items()
         }
 
-    def renew_lease(self, until_ns: int) -> None:
-        """Owned DVIPAs are answered for until then (CLOCK_MONOTONIC)."""
+    def renew_lease(self, until_ns: int, grace_until_ns: int = 0) -> None:
+        """The daemon is well until `until_ns`; if it dies, the kernel acts for it until
+        `grace_until_ns`. After that owned DVIPAs are not answered for, and nothing is chosen.
+
+        Times of CLOCK_MONOTONIC.
+        """
+        self._shared.grace_until_ns = max(until_ns, grace_until_ns)
         self._shared.lease_until_ns = until_ns
 
     def close(self) -> None:

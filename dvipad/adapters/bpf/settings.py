@@ -18,8 +18,8 @@ OBJECT_NAME: Final = "distribute.bpf.o"
 INSTALLED_OBJECTS: Final = Path("/usr/lib/dvipad/bpf")
 _REPOSITORY_OBJECTS: Final = Path(__file__).resolve().parents[3] / "build" / "bpf"
 
-_OUTER_HEADER: Final = {4: 20, 6: 40}
-_GRE_HEADER: Final = 4
+OUTER_HEADER: Final = {4: 20, 6: 40}
+GRE_HEADER: Final = 4
 _TCP_HEADER: Final = 20
 _BURST_NS: Final = 20_000_000
 _MSS_MIN: Final = 88
@@ -51,6 +51,7 @@ class PlaneSettings:
     object_path: Path | None = None
     mark: int = DEFAULT_MARK
     liveness_port: int = 4780
+    mesh_port: int = 4780
     stale_ms: int = 300
     budget_per_s: int = 2000
     window: int = 32
@@ -69,12 +70,12 @@ def clamped_mss(mtu: int, xcf_version: int, dvipa_version: int) -> int:
     Room for GRE is left with IPIP too: nodes of one cluster may be set to different tunnels, for
     instance while an operator changes it node by node.
     """
-    outer = _OUTER_HEADER[xcf_version] + _GRE_HEADER
-    return max(_MSS_MIN, mtu - outer - _OUTER_HEADER[dvipa_version] - _TCP_HEADER)
+    outer = OUTER_HEADER[xcf_version] + GRE_HEADER
+    return max(_MSS_MIN, mtu - outer - OUTER_HEADER[dvipa_version] - _TCP_HEADER)
 
 
 def compile_settings(settings: PlaneSettings, mtu: int) -> Settings:
-    """The value of the `settings` map; `mtu` is that of the smallest uplink."""
+    """The value of the `settings` map; `mtu` is that of the narrowest uplink or tunnel."""
     cost_ns = 1_000_000_000 // max(1, settings.budget_per_s)
     version = settings.xcf.version
     return Settings(
@@ -87,7 +88,12 @@ def compile_settings(settings: PlaneSettings, mtu: int) -> Settings:
         tunnel=settings.tunnel,
         mark=settings.mark,
         window=settings.window,
-        liveness_port=(ctypes.c_ubyte * 2)(*settings.liveness_port.to_bytes(2, "big")),
+        liveness_port=_port(settings.liveness_port),
+        mesh_port=_port(settings.mesh_port),
         mss4=clamped_mss(mtu, version, 4),
         mss6=clamped_mss(mtu, version, 6),
     )
+
+
+def _port(number: int) -> ctypes.Array[ctypes.c_ubyte]:
+    return (ctypes.c_ubyte * 2)(*number.to_bytes(2, "big"))

@@ -38,7 +38,9 @@ class TargetTable:
         self._memory = targets.memory()
         self._entries = (Target * TARGETS_MAX).from_buffer(self._memory)
         self._family = xcf.version
-        self._routes = device.Routes()
+        self._routes = device.Routes(xcf.version)
+        self.mtus: dict[Address, int] = {}
+        """MTU of the route to each target but this node; 0: unknown."""
         self._by_index: dict[int, Address] = {}
         for index, entry in enumerate(self._entries):
             if entry.family:
@@ -49,6 +51,8 @@ class TargetTable:
 
     def _write(self, index: int, xcf: Address) -> None:
         route = self._routes.to(xcf) if index != THIS_NODE else None
+        if index != THIS_NODE:
+            self.mtus[xcf] = route.mtu if route else 0
         value = Target(
             xcf=(ctypes.c_ubyte * 16).from_buffer_copy(pack(xcf)),
             family=xcf.version,
@@ -91,11 +95,16 @@ class TargetTable:
         if index == THIS_NODE:
             return
         self._map.update(index_key(index), bytes(ctypes.sizeof(Target)))
-        del self._by_index[index], self._by_address[xcf]
+        del self._by_index[index], self._by_address[xcf], self.mtus[xcf]
 
     def close(self) -> None:
         """Gives back what it asks the kernel with."""
         self._routes.close()
+
+    def route_mtu(self, xcf: Address) -> int:
+        """The MTU of the route to any node, 0 without one."""
+        route = self._routes.to(xcf)
+        return route.mtu if route else 0
 
     def refresh_routes(self) -> None:
         """Looks the devices and MTUs up again, after links or routes changed."""
