@@ -35,7 +35,7 @@ TESTS: Final = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status of pytest in the machine, or 1 when it did not get to its end."""
-    parser = argparse.ArgumentParser(prog="dvipad.vmlab", description=__doc__)
+    parser = argparse.ArgumentParser(prog="dvipad.vmlab", description=__doc__, allow_abbrev=False)
     parser.add_argument("--timeout-s", type=float, default=DEFAULT_TIMEOUT_S, help="of it all")
     parser.add_argument("--slow", type=float, default=DEFAULT_SLOW, help=SLOW_VARIABLE + " there")
     arguments, words = parser.parse_known_args(argv)

@@ -60,7 +60,7 @@ def fetch(folder: Path) -> GuestKernel:
     folder.mkdir(parents=True, exist_ok=True)
     package = newest(path.name for path in folder.iterdir()) or _download(folder)
     version = package.removeprefix("linux-image-")
-    top = folder / package
+    top = (folder / package).resolve()  # links lead elsewhere from the initramfs
     return GuestKernel(version, top / "boot" / f"vmlinuz-{version}", top / "lib" / "modules")
 
 

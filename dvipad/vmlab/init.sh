@@ -21,7 +21,7 @@ $busybox mount -t overlay -o lowerdir=/host,upperdir=/rw/upper,workdir=/rw/work 
 for place in proc sys dev; do
     $busybox mount -o move "/$place" "/new/$place"
 done
-for place in run tmp dev/shm; do
+for place in run dev/shm; do
     $busybox mkdir -p "/new/$place"
     $busybox mount -t tmpfs tmpfs "/new/$place"
 done

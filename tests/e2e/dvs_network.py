@@ -11,8 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
+from dvipad.lab.spec import slowness
+
+SLOW: Final = slowness()
+"""What limits of time are multiplied by, and amounts of traffic divided."""
 CLONE_NEWNET = 0x40000000
 _numbers = itertools.count()
 T = TypeVar("T")
@@ -78,8 +82,8 @@ def wait_readable(fd: int, timeout_s: float) -> bool:
 
 
 def eventually(look: Callable[[], T | None], timeout_s: float = 5.0) -> T:
-    """What `look` returns once it is not None or False; fails after `timeout_s`."""
-    until = time.monotonic() + timeout_s
+    """What `look` returns once it is not None or False; fails after `timeout_s` (times SLOW)."""
+    until = time.monotonic() + timeout_s * SLOW
     while True:
         found = look()
         if found:

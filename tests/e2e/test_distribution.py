@@ -7,10 +7,11 @@ import pytest
 from dvipad.lab.traffic import EchoServer, NewConnections
 from tests.e2e.cluster_tools import counters, echo_servers, wait_for_targets
 from tests.e2e.conftest import MakeCluster
+from tests.e2e.dvs_network import SLOW
 
 pytestmark = pytest.mark.e2e
 
-CONNECTIONS = 3000
+CONNECTIONS = 600 * max(1, round(5 / SLOW))  # a multiple of targets and of sums of weights
 PACKETS_EACH = 20
 REQUESTS = 18  # a packet for each, and some to open and to close
 FLAVOURS = [

@@ -29,7 +29,16 @@ from dvipad.adapters.inet_diag import InetDiag, State
 from dvipad.adapters.queue import QueueError, QueueSettings, QueueSupervisor
 from dvipad.adapters.rules import Rules, probe
 from dvipad.address import Address
-from tests.e2e.dvs_network import bpffs, eventually, inside, namespace, pair, run, wait_readable
+from tests.e2e.dvs_network import (
+    SLOW,
+    bpffs,
+    eventually,
+    inside,
+    namespace,
+    pair,
+    run,
+    wait_readable,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -38,8 +47,9 @@ DVIPA = {4: ip_address("198.51.100.1"), 6: ip_address("2001:db8:ff::1")}
 XCF = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
 TARGETS = {v: tuple(type(XCF[v])(int(XCF[v]) + i) for i in (1, 2, 3)) for v in (4, 6)}
 CLIENTS = {4: int(ip_address("198.18.0.0")), 6: int(ip_address("2001:db8:c::"))}
-HUNG_MS = 150
-RETRANSMISSION_S = 1.0
+SYNS = round(3000 / SLOW)
+HUNG_MS = round(150 * SLOW)
+RETRANSMISSION_S = 1.0 * SLOW
 """What a client waits before it sends a SYN again: a successor must be faster."""
 
 
@@ -70,7 +80,7 @@ class Node:
         """(target, client's number) of the SYNs that came out, once `wanted` clients' did."""
         seen: Counter[tuple[Address, int]] = Counter()
         clients: set[int] = set()
-        until = time.monotonic() + timeout_s
+        until = time.monotonic() + timeout_s * SLOW
         while len(clients) < wanted and wait_readable(self.wire.fileno(), until - time.monotonic()):
             found = self._target_and_client(self.wire.recv(2048)[14:])
             if found is not None:
@@ -124,7 +134,13 @@ def start_node(
         wire = stack.enter_context(packet_socket())
     stack.enter_context(inside(node))
     settings = PlaneSettings(
-        XCF[version], ("eth0",), tunnel, pins / "plane", window=window, budget_per_s=1_000_000
+        XCF[version],
+        ("eth0",),
+        tunnel,
+        pins / "plane",
+        stale_ms=round(300 * SLOW),
+        window=window,
+        budget_per_s=1_000_000,
     )
     plane = DataPlane.open(settings)
     stack.callback(plane.destroy)
@@ -135,7 +151,7 @@ def start_node(
     queue_settings = QueueSettings(settings.pin_dir, folder, NUMBER, hung_ms=HUNG_MS)
     queue = QueueSupervisor.start(queue_settings)
     stack.callback(queue.stop)
-    queue.wait_ready(10)
+    queue.wait_ready(10 * SLOW)
     backend = probe()
     assert backend is not None
     rules = Rules(backend, settings.mark, NUMBER)
@@ -155,22 +171,20 @@ def node(tmp_path: Path) -> Iterator[Node]:
 @pytest.mark.parametrize("tunnel", list(Tunnel))
 @pytest.mark.parametrize("outer", [4, 6])
 @pytest.mark.parametrize("inner", [4, 6])
-def test_3000_syns_are_decided_in_turn(
-    tmp_path: Path, inner: int, outer: int, tunnel: Tunnel
-) -> None:
+def test_syns_are_decided_in_turn(tmp_path: Path, inner: int, outer: int, tunnel: Tunnel) -> None:
     with ExitStack() as stack:
         node = start_node(stack, tmp_path, outer, tunnel)
         node.version = inner
         node.wire.setblocking(True)
-        for number in range(3000):
+        for number in range(SYNS):
             node.wire.send(node.syn(number))
-        seen = node.forwarded(3000)
-        assert len(seen) == sum(seen.values()) == 3000
+        seen = node.forwarded(SYNS)
+        assert len(seen) == sum(seen.values()) == SYNS
         per_target = Counter(target for target, _client in seen.elements())
         assert set(per_target) == set(TARGETS[outer])
         assert max(per_target.values()) - min(per_target.values()) <= 2
         counters = node.plane.counters()
-        assert counters["queued"] + counters["chosen"] == 3000
+        assert counters["queued"] + counters["chosen"] == SYNS
         assert node.queue.counters()["packets"] == counters["queued"] > 0
         assert node.queue.counters()["sent"] == counters["queued"]
         assert node.queue.counters()["errors"] == 0
@@ -199,10 +213,10 @@ def burst_and(node: Node, count: int, harm_at: int, number: int) -> Counter[tupl
 @pytest.mark.parametrize("round_", range(3))
 def test_no_syn_is_lost_when_the_worker_is(node: Node, number: signal.Signals, round_: int) -> None:
     before = node.queue.worker_pid()
-    seen = burst_and(node, 3000, 700 + 400 * round_, number)
+    seen = burst_and(node, SYNS, (7 + 4 * round_) * SYNS // 30, number)
     clients = {client for _target, client in seen}
-    assert len(clients) == 3000  # nobody sent anything twice
-    assert len(seen) == 3000  # and nobody's SYN went to two targets
+    assert len(clients) == SYNS  # nobody sent anything twice
+    assert len(seen) == SYNS  # and nobody's SYN went to two targets
     eventually(lambda: node.queue.worker_pid() not in (0, before))
     assert node.queue.counters()["restarts"] == 1
     assert node.queue.counters()["hung"] == (number == signal.SIGSTOP)

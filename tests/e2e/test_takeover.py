@@ -20,7 +20,8 @@ FLOWING_MS = 400.0
 
 def wait_until_data_flows(cluster: Cluster, long: LongConnections) -> None:
     """Wait until something came back on every connection lately."""
-    cluster.wait_until(lambda: long.report().quiet_ms() < FLOWING_MS, 15.0, "data flows")
+    quiet_ms = FLOWING_MS * cluster.spec.slow
+    cluster.wait_until(lambda: long.report().quiet_ms() < quiet_ms, 15.0, "data flows")
 
 
 @pytest.mark.parametrize("options", [*FLAVOURS, MIXED])
