@@ -35,8 +35,8 @@ EXIT_LINE: Final = b"vmlab: exit status "
 # While others keep this machine busy, the guest mistakes the frequency of its TSC by a factor: its
 # HPET is the clock that goes right.
 _KERNEL_LINE: Final = (
-    "clocksource=hpet console=hvc0 quiet loglevel=3 panic=-1 oops=panic mitigations=off nokaslr tsc=reliable "
-    "no_timer_check audit=0 apparmor=0 random.trust_cpu=on cryptomgr.notests "
+    "console=hvc0 quiet loglevel=3 panic=-1 oops=panic mitigations=off nokaslr clocksource=hpet "
+    "tsc=reliable no_timer_check audit=0 apparmor=0 random.trust_cpu=on cryptomgr.notests "
     "rcupdate.rcu_expedited=1 rdinit=/init"
 )
 _DIE_WITH_PARENT: Final = ("setpriv", "--pdeathsig", "KILL", "--")
