@@ -331,9 +331,11 @@ class Owners:
         """Send the list to everybody: it changed."""
         self._context.emit(Broadcast(self.vipa_list()))
 
+    def _fit(self, vipa: Ownership) -> bool:
+        return not self._leaving(vipa) and self._context.now_ms >= vipa.retry_ms
+
     def _entry(self, vipa: Ownership) -> VipaEntry:
-        fit = not self._leaving(vipa) and self._context.now_ms >= vipa.retry_ms
-        rank = vipa.rank if fit or vipa.owning else 0
+        rank = vipa.rank if self._fit(vipa) or vipa.owning else 0
         epoch = vipa.epoch if vipa.owning else self._highest.get(vipa.dvipa, 0)
         rows = self.effective(vipa.dvipa) if vipa.owning else ()
         return VipaEntry(vipa.dvipa, rank, vipa.creates, vipa.owning, epoch, rows)
@@ -367,9 +369,9 @@ class Owners:
             self._context.emit(Broadcast(self.vipa_list()))
 
     def _offer(self, vipa: Ownership) -> tuple[object, ...]:
-        entry = self._entry(vipa)
-        own = self._context.own_distributes(vipa.dvipa)
-        return vipa.dvipa, entry.rank, entry.creates, own
+        # Not the rank of the entry: a list in the middle of giving up would overtake the release.
+        rank = vipa.rank if self._fit(vipa) else 0
+        return vipa.dvipa, rank, vipa.creates, self._context.own_distributes(vipa.dvipa)
 
     def deadlines(self) -> list[int]:
         """When a row of the table may be due without any input."""

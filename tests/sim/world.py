@@ -89,6 +89,7 @@ class Host:
         if self.daemon is not None:
             daemon, self.daemon = self.daemon, None
             self.disturb()
+            self._ended.clear()
             daemon.end(silent)
 
     def cut_power(self) -> None:
@@ -223,6 +224,7 @@ class World:
             kernel.services.clear()
             kernel.established.clear()
             kernel.embryonic.clear()
+            kernel.sockets.clear()
         self.trace(daemon.host.name, "has left")
         if self.healing:
             daemon.host.start_daemon()
