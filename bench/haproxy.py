@@ -12,6 +12,9 @@ from dvipad.lab.spec import LabError
 
 READY_S: Final = 10.0
 MAX_CONNECTIONS: Final = 6000
+BUFFER_BYTES: Final = 65536
+PIPE_BYTES: Final = 524288
+"""Measured: a third less CPU time for bulk data than with the defaults, no more for the rest."""
 
 # HAProxy opens a connection of its own for each of the client's: it needs the ports, and closed
 # connections must not hold them for a minute (HAProxy's management guide, "port exhaustion").
@@ -27,12 +30,15 @@ def config_text(services: Mapping[int, Sequence[Address]], family: int, threads:
     """haproxy.cfg: each port of `services` goes to that port of its servers in turn.
 
     It listens on every address, so that it can start before the address has come to its host.
-    splice and smart accept/connect save copies and ACKs (configuration manual, 4.2).
+    splice and smart accept/connect save copies and ACKs (configuration manual, 4.2), bigger
+    buffers and pipes save turns (3.2).
     """
     lines = [
         "global",
         f"  nbthread {threads}",
         f"  maxconn {MAX_CONNECTIONS}",
+        f"  tune.bufsize {BUFFER_BYTES}",
+        f"  tune.pipesize {PIPE_BYTES}",
         "defaults",
         "  mode tcp",
         "  balance roundrobin",
