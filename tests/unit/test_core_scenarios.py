@@ -1,0 +1,322 @@
+"""Nodes that talk to each other directly: takeover, takeback, clean stop, adoption, repairs."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from ipaddress import IPv4Address
+
+from dvipad.config.model import (
+    Backup,
+    Define,
+    DistMethod,
+    Distribute,
+    Moveable,
+    PortRange,
+    Profile,
+)
+from dvipad.core.context import REPORT_AGAIN_MS, RETRY_MS, NodeSettings, Timers
+from dvipad.core.effects import (
+    Announce,
+    Broadcast,
+    Decision,
+    DumpCrt,
+    DumpSockets,
+    Effect,
+    InsertConnections,
+    Leave,
+    PlaceAddress,
+    RetainConnections,
+    Role,
+    Send,
+    Sequence,
+    SetDvipa,
+    SetService,
+)
+from dvipad.core.inputs import (
+    Adopted,
+    CrtDumped,
+    EffectDone,
+    EffectFailed,
+    Input,
+    Listener,
+    ListenersChanged,
+    ProfileChanged,
+    SocketsDumped,
+    Started,
+    StopRequested,
+)
+from dvipad.core.node import Node
+from dvipad.core.vipa import State
+from dvipad.wire.events import DownReason, MessageReceived, PeerDown, PeerUp
+from dvipad.wire.messages import Dvipa, Member, Members, Message, Move, VipaEntry, VipaList
+
+DVIPA = IPv4Address("203.0.113.1")
+XCF = {name: IPv4Address(f"192.0.2.{n}") for n, name in enumerate(("lb1", "lb2", "t1", "t2"), 1)}
+ROWS = (Distribute(DVIPA, (PortRange(80, 80),), None, DistMethod.ROUNDROBIN),)
+PROFILES = {
+    "lb1": Profile(defines=(Define(DVIPA, 24),), distributes=ROWS),
+    "lb2": Profile(backups=(Backup(DVIPA, 10, Moveable.IMMEDIATE, 24),), distributes=ROWS),
+}
+KEYS = {name: bytes([n]) * 36 for n, name in enumerate(XCF)}
+TIMERS = Timers()
+
+
+class Cluster:
+    """Nodes without a wire between them; every target has one connection of its own."""
+
+    def __init__(self, *names: str) -> None:
+        self.now_ms = 0
+        self.nodes: dict[str, Node] = {}
+        self.done: dict[str, list[Effect]] = defaultdict(list)
+        self.met: set[frozenset[str]] = set()
+        self.fail_next: set[tuple[str, type]] = set()
+        self._queue: deque[tuple[str, Input]] = deque()
+        for name in names:
+            self.start(name)
+
+    def start(self, name: str, *adopted: Adopted) -> None:
+        seeds = len(XCF) - 1
+        node = Node(NodeSettings(name, XCF[name], seeds, TIMERS))
+        self.done.pop(name, None)
+        node_inputs: list[Input] = [
+            ProfileChanged(PROFILES.get(name, Profile())),
+            Started(adopted),
+        ]
+        if name.startswith("t"):
+            node_inputs.append(ListenersChanged((Listener(None, 80, 1),)))
+        others = list(self.nodes)
+        self.nodes[name] = node
+        for event in node_inputs:
+            self.feed(name, event)
+        for other in others:
+            self.met.add(frozenset((name, other)))
+            self._queue.append((name, PeerUp(Member(other, XCF[other], 1), 1)))
+            self._queue.append((other, PeerUp(Member(name, XCF[name], 1), 1)))
+        self.settle()
+
+    def end(self, name: str, reason: DownReason) -> None:
+        del self.nodes[name]
+        self.met = {pair for pair in self.met if name not in pair}
+        for other in self.nodes:
+            self.feed(other, PeerDown(name, reason))
+        self.settle()
+
+    def feed(self, name: str, event: Input) -> None:
+        if name in self.nodes:
+            self._carry_out(name, self.nodes[name].step(event, self.now_ms))
+
+    def settle(self) -> None:
+        while self._queue:
+            self.feed(*self._queue.popleft())
+
+    def pass_time(self, until_ms: int) -> None:
+        while self.now_ms < until_ms:
+            due = [node.deadline() for node in self.nodes.values()]
+            self.now_ms = min([until_ms, *(at for at in due if at is not None)])
+            for name, node in list(self.nodes.items()):
+                self._carry_out(name, node.expire(self.now_ms))
+            self.settle()
+
+    def _carry_out(self, name: str, effects: list[Effect]) -> None:
+        for effect in effects:
+            if not isinstance(effect, Sequence):
+                self._one(name, effect)
+                continue
+            failed = False
+            for step in effect.steps:
+                if (name, type(step)) in self.fail_next:
+                    self.fail_next.discard((name, type(step)))
+                    self._queue.append((name, EffectFailed(effect.effect_id, "no luck")))
+                    failed = True
+                    break
+                self._one(name, step)
+            if not failed:
+                self._queue.append((name, EffectDone(effect.effect_id)))
+
+    def _one(self, name: str, effect: Effect) -> None:
+        self.done[name].append(effect)
+        match effect:
+            case Send(peer, message):
+                self._send(name, peer, message)
+            case Broadcast(message):
+                for peer in self.nodes:
+                    if peer != name:
+                        self._send(name, peer, message)
+            case DumpSockets(effect_id):
+                keys = KEYS[name] if name.startswith("t") else b""
+                self._queue.append((name, SocketsDumped(effect_id, keys, b"")))
+            case DumpCrt(effect_id):
+                entries = tuple((XCF[t], KEYS[t], b"") for t in ("t1", "t2"))
+                self._queue.append((name, CrtDumped(effect_id, entries)))
+            case _:
+                pass
+
+    def _send(self, name: str, peer: str, message: Message) -> None:
+        if frozenset((name, peer)) in self.met:
+            self._queue.append((peer, MessageReceived(name, message)))
+
+    def state(self, name: str) -> State:
+        vipa = self.nodes[name].owners.get(DVIPA)
+        assert vipa is not None
+        return vipa.state
+
+    def of(self, name: str, *kinds: type[Effect]) -> list[Effect]:
+        return [effect for effect in self.done[name] if isinstance(effect, kinds)]
+
+
+def cluster() -> Cluster:
+    made = Cluster("lb1", "lb2", "t1", "t2")
+    made.pass_time(5_000)
+    assert (made.state("lb1"), made.state("lb2")) == (State.ACTIVE, State.BACKUP)
+    return made
+
+
+def test_the_primary_takes_it_and_distributes_to_the_targets() -> None:
+    made = cluster()
+    assert made.of("lb1", SetService)[-1] == SetService(DVIPA, 80, (XCF["t1"], XCF["t2"]), False)
+    assert made.of("t1", SetDvipa, PlaceAddress) == [
+        SetDvipa(DVIPA, Role.HIDDEN, 0),
+        PlaceAddress(DVIPA, False),
+    ]
+
+
+def test_takeover_is_rules_then_address_then_announcement() -> None:
+    made = cluster()
+    made.done.clear()
+    made.end("lb1", DownReason.SILENT)
+    assert made.state("lb2") is State.ACTIVE
+    order = [type(effect) for effect in made.of("lb2", SetDvipa, PlaceAddress, Announce)]
+    assert order == [SetDvipa, PlaceAddress, Announce, SetDvipa]
+    first, last = made.of("lb2", SetDvipa)
+    assert isinstance(first, SetDvipa)
+    assert first.collecting
+    assert last == SetDvipa(DVIPA, Role.OWNER, first.epoch)
+    inserted = made.of("lb2", InsertConnections)
+    assert {effect.target for effect in inserted if isinstance(effect, InsertConnections)} == {
+        XCF["t1"],
+        XCF["t2"],
+    }
+
+
+def test_a_dead_daemon_has_a_grace_a_dead_host_has_none() -> None:
+    made = cluster()
+    made.end("lb1", DownReason.LOST)
+    assert made.state("lb2") is State.BACKUP
+    made.pass_time(made.now_ms + TIMERS.dead_ms)
+    assert made.state("lb2") is State.ACTIVE
+
+
+def test_takeback_hides_here_before_it_is_announced_there() -> None:
+    made = cluster()
+    made.end("lb1", DownReason.SILENT)
+    made.done.clear()
+    made.start("lb1")
+    made.pass_time(made.now_ms + 10_000)
+    assert (made.state("lb1"), made.state("lb2")) == (State.ACTIVE, State.BACKUP)
+    states = [e.after for e in made.of("lb1", Decision) if isinstance(e, Decision)]
+    assert states == ["TAKEBACK", "AWAITING", "ACTIVE"]
+    states = [e.after for e in made.of("lb2", Decision) if isinstance(e, Decision)]
+    assert states == ["GIVING", "MOVING", "BACKUP"]
+    relays = SetDvipa(DVIPA, Role.MOVING, 3, successor=XCF["lb1"])
+    assert relays in made.of("lb2", SetDvipa)
+
+
+def test_a_clean_stop_gives_it_to_the_backup_without_a_takeover() -> None:
+    made = cluster()
+    made.feed("lb1", StopRequested())
+    made.settle()
+    made.pass_time(made.now_ms + 1_000)
+    assert made.of("lb1", Leave) == [Leave()]
+    assert made.state("lb2") is State.ACTIVE
+    states = [e.after for e in made.of("lb2", Decision) if isinstance(e, Decision)]
+    assert states == ["TAKEBACK", "AWAITING", "ACTIVE"]
+
+
+def test_a_restarted_daemon_goes_on_and_compares_its_own_connections() -> None:
+    made = cluster()
+    made.end("lb1", DownReason.LOST)
+    made.start("lb1", Adopted(DVIPA, True, 1, False, (80,)))
+    assert (made.state("lb1"), made.state("lb2")) == (State.ACTIVE, State.BACKUP)
+    assert made.of("lb1", Announce) == []
+    own = [
+        effect
+        for effect in made.of("lb1", RetainConnections)
+        if isinstance(effect, RetainConnections) and effect.target == XCF["lb1"]
+    ]
+    assert len(own) == 1
+    made.pass_time(made.now_ms + REPORT_AGAIN_MS)
+    again = made.of("lb1", RetainConnections)
+    assert len(again) >= 2 * len(XCF)
+
+
+def test_a_failed_owner_is_fit_again_in_the_eyes_of_all() -> None:
+    made = Cluster("lb2", "t1", "t2")
+    made.pass_time(5_000)
+    made.fail_next.add(("lb1", SetDvipa))
+    made.start("lb1")
+    made.pass_time(made.now_ms + RETRY_MS + 2_000)
+    assert (made.state("lb1"), made.state("lb2")) == (State.ACTIVE, State.BACKUP)
+
+
+def test_a_hidden_address_that_failed_is_placed_later() -> None:
+    made = Cluster("lb1", "t2")
+    made.pass_time(5_000)
+    made.fail_next.add(("t1", PlaceAddress))
+    made.start("t1")
+    assert made.of("t1", PlaceAddress) == []
+    made.pass_time(made.now_ms + RETRY_MS)
+    assert made.of("t1", PlaceAddress) == [PlaceAddress(DVIPA, False)]
+
+
+def alone(seeds: int) -> Node:
+    node = Node(NodeSettings("lb1", XCF["lb1"], seeds, TIMERS))
+    node.step(ProfileChanged(PROFILES["lb1"]), 0)
+    node.step(Started(), 0)
+    return node
+
+
+def test_a_seed_that_was_told_of_nobody_waits_for_those_that_dial_it() -> None:
+    node = alone(seeds=0)
+    node.expire(TIMERS.join_ms)
+    assert not node.context.joined
+    node.expire(4 * TIMERS.join_ms)
+    assert node.context.joined
+
+
+def test_nothing_is_decided_without_those_that_peers_reach() -> None:
+    node = alone(seeds=1)
+    node.step(PeerUp(Member("t1", XCF["t1"], 1), 1), 10)
+    members = (Member("lb1", XCF["lb1"], 1), Member("lb2", XCF["lb2"], 1))
+    node.step(MessageReceived("t1", Members(members)), 11)
+    node.step(MessageReceived("t1", VipaList(())), 12)
+    assert not node.context.joined
+    node.step(PeerUp(Member("lb2", XCF["lb2"], 1), 1), 13)
+    entry = VipaEntry(DVIPA, 10, True, True, 4, ROWS)
+    node.step(MessageReceived("lb2", VipaList((entry,))), 14)
+    assert node.context.joined
+    vipa = node.owners.get(DVIPA)
+    assert vipa is not None
+    assert vipa.state is State.TAKEBACK
+
+
+def test_an_owner_announces_again_when_somebody_had_it_in_between() -> None:
+    made = cluster()
+    made.done.clear()
+    entry = VipaEntry(DVIPA, 10, True, False, 9)
+    made.feed("lb1", MessageReceived("lb2", VipaList((entry,))))
+    assert made.of("lb1", Announce) == [Announce(DVIPA)]
+
+
+def test_an_old_completion_changes_nothing() -> None:
+    made = cluster()
+    made.done.clear()
+    for event in (EffectFailed(1, "old"), EffectDone(999), CrtDumped(1, ())):
+        made.feed("lb1", event)
+    assert made.state("lb1") is State.ACTIVE
+    assert made.of("lb1", Decision) == []
+
+
+def test_a_release_of_another_epoch_is_ignored() -> None:
+    made = cluster()
+    made.feed("lb1", MessageReceived("lb2", Dvipa(Move.RELEASE, DVIPA, 77)))
+    assert made.of("lb1", Announce)[1:] == []
