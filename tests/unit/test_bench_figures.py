@@ -74,6 +74,8 @@ def test_a_takeover_is_judged_by_its_median_and_its_worst_loss() -> None:
     assert values["takeover.keepalived_default_ms"] == 2600.0
     assert values["takeover.keepalived_tuned_ms"] == 285.0
     assert values["takeover.keepalived_lost"] == 199
+    assert values["takeover.dvipad_vs_keepalived_default"] == pytest.approx(320 / 2600)
+    assert "takeover.dvipad_tuned_vs_keepalived_tuned" not in values
 
 
 def test_ratios_are_of_medians() -> None:
