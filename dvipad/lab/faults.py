@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from typing import Final
 
@@ -28,6 +29,7 @@ _RULE_FLUSHES: Final = (
     ("iptables-legacy", "-t", "raw", "-F"),
     ("ip6tables-legacy", "-t", "raw", "-F"),
 )
+_COUNTS: Final = re.compile(r"counter packets \d+ bytes \d+ ")
 
 
 def faults_text(pairs: Collection[tuple[str, str]], mesh_loss_percent: float) -> str:
@@ -95,11 +97,11 @@ def flush_rules(cluster: Cluster, name: str) -> None:
 
 
 def queue_rules(cluster: Cluster, name: str) -> tuple[str, ...]:
-    """The netfilter rules of a host that hand packets to a queue, as they are listed."""
+    """The netfilter rules of a host that hand packets to a queue, as listed, without counts."""
     found = []
     for command in _RULE_LISTS:
         lines = _run_if_there(cluster, name, command).splitlines()
-        found += [" ".join(line.split()) for line in lines if "queue" in line.lower()]
+        found += [_COUNTS.sub("", line).strip() for line in lines if "queue" in line.lower()]
     return tuple(sorted(found))
 
 

@@ -23,8 +23,9 @@ class Run:
 
     `lost`, `resets`: connections whose target lives. `gap_ms`: the DVIPA answered nobody for so
     long while the fault lasted; `back_gap_ms`: afterwards. `full_s`: until full redundancy, from
-    the end of the fault; None: never. `own_stall_ms`: how late the traffic programs themselves
-    were; `late_ms`: node → how late its daemon was. `notes`: what is odd; `broken`: broken rules.
+    the end of the fault, or from its beginning if it ends by itself; None: never. `own_stall_ms`:
+    how late the traffic programs themselves were; `late_ms`: node → how late its daemon was.
+    `facts`: what the harness saw; `notes`: what is odd; `broken`: broken rules.
     """
 
     fault: str
@@ -44,6 +45,7 @@ class Run:
     late_ms: Mapping[str, int] = field(default_factory=dict)
     states: Mapping[str, int] = field(default_factory=dict)
     counters: Mapping[str, int] = field(default_factory=dict)
+    facts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
 
@@ -57,6 +59,7 @@ class Run:
             f"gap={self.gap_ms:.0f}/{self.back_gap_ms:.0f} ms full={full} moves={self.moves}",
             f"own_stall={self.own_stall_ms:.0f} ms",
             *([f"daemons late by ms: {late}"] if late else []),
+            *(f"[{fact}]" for fact in self.facts),
             *(f"({note})" for note in self.notes),
             *(f"BROKEN: {what}" for what in self.broken),
         ]

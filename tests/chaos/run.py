@@ -112,6 +112,7 @@ class Trial:
             run,
             full_s=full_s,
             moves=moves,
+            facts=tuple(scene.facts),
             notes=tuple(self._notes),
             broken=tuple(self._broken),
             counters={name: count for name, count in counters.items() if count},
@@ -163,17 +164,16 @@ class Trial:
     def _await_full(self, began_s: float, before: object) -> float | None:
         """Wait until all is as before and stays so; seconds since `began_s` until it was."""
         end = time.monotonic() + FULL_S
-        bad_s = began_s
-        ever_bad, whole_s, lacking = False, None, ""
+        bad_s, whole_s, lacking = time.monotonic(), None, ""
         while True:
             lacking = self._lacking(before)
             now_s = time.monotonic()
             if lacking:
-                ever_bad, bad_s, whole_s = True, now_s, None
+                bad_s, whole_s = now_s, None
             elif self._quiet_ms() <= self._load.flowing_ms:
                 whole_s = whole_s if whole_s is not None else now_s
                 if now_s - whole_s >= FULL_FOR_S:
-                    return bad_s - began_s if ever_bad else 0.0
+                    return bad_s - began_s
             if now_s >= end:
                 break
             time.sleep(POLL_S)
@@ -181,7 +181,7 @@ class Trial:
             self._broken.append(f"not whole again within {FULL_S:g} s: {lacking}")
             return None
         self._notes.append(f"silent for {self._quiet_ms():.0f} ms after all")
-        return bad_s - began_s if ever_bad else 0.0
+        return bad_s - began_s
 
     def _lacking(self, before: object) -> str:
         if lacking := self._scene.missing():

@@ -33,6 +33,7 @@ class Scene:
         self.cluster = cluster
         self.random = random.Random(seed)
         self.dvipa = cluster.spec.dvipa()
+        self.facts: list[str] = []
         self._running = running
 
     # Who is there
@@ -87,9 +88,12 @@ class Scene:
 
     def restart(self, *names: str) -> None:
         """Start the daemons of these hosts again, and return when they answer."""
+        began_s = time.monotonic()
         for name in names:
             self.cluster.start_daemon(name)
         self.cluster.wait_ready(names)
+        took_ms = (time.monotonic() - began_s) * 1000
+        self.facts.append(f"{' '.join(names)} answered {took_ms:.0f} ms after the start")
 
     def worker_pid(self, name: str) -> int:
         """The queue worker of a node; 0 while there is none."""
