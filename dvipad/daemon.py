@@ -26,13 +26,16 @@ from dvipad.adapters.features import Features, detect
 from dvipad.adapters.kernel import Kernel
 from dvipad.adapters.mesh import MeshTransport, TransportSettings
 from dvipad.adapters.notify import notify
+from dvipad.adapters.orders_file import OrdersFile
 from dvipad.adapters.queue_keeper import QueueKeeper
 from dvipad.adapters.rules import Rules
 from dvipad.adapters.runner import Runner
 from dvipad.config.check import Configuration, load
 from dvipad.config.errors import ConfigError
-from dvipad.core.inputs import Input, ProfileChanged, Stalled, Started, StopRequested
+from dvipad.config.model import Profile
+from dvipad.core.inputs import Input, Ordered, ProfileChanged, Stalled, Started, StopRequested
 from dvipad.core.node import Node
+from dvipad.core.orders import Orders
 from dvipad.operator import Operator
 from dvipad.setup import core_settings, kernel_settings, mesh_settings, queue_settings
 from dvipad.wire.events import MeshEvent
@@ -84,10 +87,13 @@ class Daemon:
         self.queue = self._queue_keeper(settings.plane.mark)
         self.runner = Runner(self.kernel, self.thread, self.mesh, self.feed, self._left.set)
         self.operator = Operator(self)
+        self._orders_file = OrdersFile(self.config.paths.run, self.config.paths.state)
+        self.orders = self._orders_file.load()
         adopted = await loop.run_in_executor(self.thread, self.kernel.adopted)
         self._renewed_ms = now_ms()
         self._renew_lease()
         self.feed(ProfileChanged(self.profile))
+        self.feed(Ordered(self.orders))
         await self._read_sockets_once()
         if self.queue is not None:
             await self.queue.start()
@@ -177,6 +183,17 @@ class Daemon:
         self.runner.submit(self.node.expire(now_ms()))
         self._arm()
 
+    def order(self, orders: Orders) -> None:
+        """Follow the operator; raises ``OSError``, and follows not, when it cannot be kept."""
+        self._orders_file.save(orders)
+        self.orders = orders
+        self.feed(Ordered(orders))
+
+    def follow(self, profile: Profile) -> None:
+        """Follow another profile: what did not change is not disturbed (D11)."""
+        self.profile = profile
+        self.feed(ProfileChanged(profile))
+
     def reload(self) -> None:
         """Follow the profile file as it is now; with a defect in it nothing changes (D11)."""
         try:
@@ -186,8 +203,7 @@ class Daemon:
             return
         if configuration.node != self.config:
             log.warning("changes of %s other than the profile need a restart", self._path)
-        self.profile = configuration.profile
-        self.feed(ProfileChanged(self.profile))
+        self.follow(configuration.profile)
         log.info("profile read again")
 
     # -- sockets ------------------------------------------------------------------------------

@@ -6,15 +6,20 @@ import asyncio
 import time
 from collections.abc import Mapping
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dvipad.adapters.control import ControlError, ControlServer
 from dvipad.adapters.jsonable import jsonable
 from dvipad.address import Address
+from dvipad.config.errors import errors
+from dvipad.config.profile import check_profile
+from dvipad.core.orders import WHOLE_TARGET, Verb
 
 if TYPE_CHECKING:
     from dvipad.daemon import Daemon
 
+PORT_MAX: Final = 65_535
 CRT_ROWS_MAX: Final = 100_000
 """Rows of the CRT in one answer, at the most."""
 CRT_ROWS: Final = 1_000
@@ -22,7 +27,8 @@ CRT_ROWS: Final = 1_000
 
 
 class Operator:
-    """Serves ``view``, ``crt``, ``counters`` and ``config``."""
+    """Serves reports (``view``, ``crt``, ``counters``, ``config``) and orders (``vary``,
+    ``obeyfile``, ``drained``)."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -33,6 +39,9 @@ class Operator:
                 "crt": self._crt,
                 "counters": self._counters,
                 "config": self._config,
+                "vary": self._vary,
+                "obeyfile": self._obeyfile,
+                "drained": self._drained,
             },
         )
 
@@ -77,6 +86,37 @@ class Operator:
             "profile": jsonable(self._daemon.profile),
             "node": jsonable(self._daemon.config),
         }
+
+    async def _vary(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """An order: ``verb``, and ``dvipa`` or ``port`` where it takes one."""
+        try:
+            verb = Verb(request.get("verb"))
+        except ValueError as error:
+            raise ControlError(f"verb is one of {', '.join(v.value for v in Verb)}") from error
+        dvipa, port = _address(request.get("dvipa")), request.get("port", WHOLE_TARGET)
+        if type(port) is not int or not 0 <= port <= PORT_MAX:
+            raise ControlError(f"port is a number from 1 to {PORT_MAX}")
+        if dvipa is not None and self._daemon.node.owners.get(dvipa) is None:
+            raise ControlError(f"{dvipa} is neither defined nor backed up here")
+        try:
+            self._daemon.order(self._daemon.orders.with_order(verb, dvipa, port))
+        except (ValueError, OSError) as error:
+            raise ControlError(str(error)) from error
+        return {"orders": jsonable(self._daemon.orders)}
+
+    async def _obeyfile(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Follow the profile in ``path`` from now on; ``dry`` only checks it."""
+        parsed = check_profile(Path(str(request.get("path"))))
+        problems = [str(problem) for problem in parsed.problems]
+        accepted = parsed.profile is not None and not errors(parsed.problems)
+        if accepted and parsed.profile is not None and request.get("dry") is not True:
+            self._daemon.follow(parsed.profile)
+        return {"accepted": accepted, "problems": problems}
+
+    async def _drained(self, _request: Mapping[str, Any]) -> dict[str, Any]:
+        """Whether no connection of a DVIPA ends here."""
+        hidden = frozenset(self._daemon.node.target.hidden)
+        return {"drained": await self._kernel(lambda: self._daemon.kernel.idle(hidden))}
 
     async def _kernel(self, work: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._daemon.thread, work)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from dvipad import __version__
-from dvipad.cli import reports
+from dvipad.cli import reports, vary
+from dvipad.cli.ask import Refused, ask
 
 DEFAULT_SOCKET: Final = Path("/run/dvipad/control.sock")
 SOCKET_VARIABLE: Final = "DVIPAD_SOCKET"
-TIMEOUT_S: Final = 10.0
 
 _EPILOG = """\
 examples:
@@ -26,33 +25,12 @@ examples:
   dvipactl netstat vcrt --dvipa 192.0.2.100 --max 20
   dvipactl netstat vipadcfg --json      the configuration, for scripts
   dvipactl counters                     decisions and drops by reason
+  dvipactl vary sysplex deactivate 192.0.2.100 --wait    before work on this host
+  dvipactl vary sysplex quiesce target --wait            the same for its servers
+  dvipactl vary obeyfile /etc/dvipad/profile.new         another profile, without a restart
 
 exit status: 0 done, 1 the daemon does not answer or refuses, 2 wrong usage
 """
-
-
-class Refused(Exception):
-    """The daemon does not answer, or says no; the text says what to do."""
-
-
-def ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """One request to the daemon behind the control socket `path`; raises `Refused`."""
-    try:
-        with socket.socket(socket.AF_UNIX) as control:
-            control.settimeout(TIMEOUT_S)
-            control.connect(str(path))
-            control.sendall(json.dumps(request).encode() + b"\n")
-            with control.makefile("rb") as answers:
-                answer = json.loads(answers.readline() or b"{}")
-    except PermissionError as error:
-        raise Refused(f"{path}: not allowed; run dvipactl as root") from error
-    except (OSError, ValueError) as error:
-        raise Refused(
-            f"{path}: {error}; is dvipad running? (systemctl status dvipad; --socket PATH)"
-        ) from error
-    if not answer.get("ok"):
-        raise Refused(str(answer.get("error", "the daemon closed the connection")))
-    return dict(answer)
 
 
 def _netstat(arguments: argparse.Namespace) -> tuple[Any, list[str]]:
@@ -112,9 +90,14 @@ def _parser() -> argparse.ArgumentParser:
     netstat.set_defaults(run=_netstat)
     counters = commands.add_parser("counters", help="decisions and drops by reason")
     counters.set_defaults(run=_counters)
-    for command in (netstat, counters):
-        command.add_argument("--json", action="store_true", help="JSON, for scripts")
+    _finish(netstat)
+    _finish(counters)
+    vary.add_parser(commands, _finish)
     return parser
+
+
+def _finish(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="JSON, for scripts")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -63,10 +63,12 @@ class MeshConfig:
 
 @dataclass(frozen=True, slots=True)
 class PathsConfig:
-    """`run`: the control socket's directory. `bpffs`: pinned programs and maps."""
+    """`run`: the control socket's directory. `bpffs`: pinned programs and maps. `state`: what
+    must outlive a restart of the host."""
 
     run: Path = Path("/run/dvipad")
     bpffs: Path = Path("/sys/fs/bpf/dvipad")
+    state: Path = Path("/var/lib/dvipad")
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,12 +306,13 @@ def _read_peers(top: Mapping, port: int, xcf: Address | None) -> tuple[Peer, ...
 
 
 def _read_paths(top: Mapping) -> PathsConfig:
-    paths = Mapping(top.document, top.node("paths"), ("run", "bpffs"), "paths")
+    paths = Mapping(top.document, top.node("paths"), ("run", "bpffs", "state"), "paths")
     remedy = f"Give an absolute path of at most {_MAX_PATH} bytes."
     default = PathsConfig()
     run = paths.text("run", _read_absolute, remedy)
     bpffs = paths.text("bpffs", _read_absolute, remedy)
-    return PathsConfig(run or default.run, bpffs or default.bpffs)
+    state = paths.text("state", _read_absolute, remedy)
+    return PathsConfig(run or default.run, bpffs or default.bpffs, state or default.state)
 
 
 def _read_absolute(text: str) -> Path | None:

@@ -146,7 +146,8 @@ def show_node(node: NodeConfig) -> str:
     if node.profile is not None:
         lines.append(f"profile: {_quoted(str(node.profile.absolute()))}")
     run, bpffs = _quoted(str(node.paths.run)), _quoted(str(node.paths.bpffs))
-    lines.append(f"paths: {{run: {run}, bpffs: {bpffs}}}")
+    state = _quoted(str(node.paths.state))
+    lines.append(f"paths: {{run: {run}, bpffs: {bpffs}, state: {state}}}")
     lines += _section("timers", node.timers)
     lines += _section("queue", node.queue)
     lines += _section("tables", node.tables)

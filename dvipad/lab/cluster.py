@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import IO, Any, Final, TypeVar
 
 from dvipad.address import Address
-from dvipad.cli.dvipactl import Refused, ask
+from dvipad.cli.ask import Refused, ask
 from dvipad.lab import network
 from dvipad.lab.paths import LabPaths, remove_pins
 from dvipad.lab.spec import (

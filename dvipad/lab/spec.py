@@ -237,7 +237,7 @@ def node_settings(
         "uplinks": [UPLINK],
         "peers": [str(spec.xcf(peer)) for peer in peers],
         "tunnel": spec.tunnel,
-        "paths": {"run": run, "bpffs": bpffs},
+        "paths": {"run": run, "bpffs": bpffs, "state": f"{run}.state"},
     }
     if profile is not None:
         settings["profile"] = profile

@@ -187,7 +187,7 @@ def nodes(draw: st.DrawFn) -> NodeConfig:
         MeshConfig(draw(st.integers(1, 65_535))),
         draw(st.sampled_from(Tunnel)),
         draw(st.none() | _paths),
-        PathsConfig(draw(_paths), draw(_paths)),
+        PathsConfig(draw(_paths), draw(_paths), draw(_paths)),
         replace(timers, dead_ms=dead_ms, redial_max_ms=redial_max_ms),
         replace(queue, stale_ms=max(queue.stale_ms, queue.hung_ms)),
         draw(st.builds(TablesConfig, **_numbers(TABLE_LIMITS))),

@@ -115,7 +115,7 @@ def test_node_files() -> None:
         "uplinks": ["eth0"],
         "peers": ["2001:db8:2::2", "2001:db8:2::11"],
         "tunnel": "ipip",
-        "paths": {"run": "/run/a", "bpffs": "/run/b"},
+        "paths": {"run": "/run/a", "bpffs": "/run/b", "state": "/run/a.state"},
         "profile": "profile",
         "timers": {"heartbeat_ms": 50, "dead_ms": 90},
     }
