@@ -55,7 +55,7 @@ class Distributor:
         They stay as they are for `hold_ms`: the targets need that time to say what they have.
         """
         self._adopted |= {(dvipa, port) for port in ports}
-        self._hold_until_ms = self._context.now_ms + hold_ms
+        self._hold_until_ms = max(self._hold_until_ms, self._context.now_ms + hold_ms)
 
     def refresh(self, owned: Iterable[Address]) -> None:
         """Bring the data plane's services to what DPT and profile say."""

@@ -172,6 +172,7 @@ class Node:
             hold_ms = 2 * self.context.settings.timers.join_ms
             self.distributor.adopt(adopted.dvipa, adopted.ports, hold_ms)
         else:
+            self.distributor.adopt(adopted.dvipa, adopted.ports, 0)
             self.target.adopt(adopted.dvipa)
 
     def _peer(self, event: PeerUp | PeerDown | HostAnswered) -> None:

@@ -78,17 +78,18 @@ class Owners:
             self._takeover.collect(vipa)
         else:
             self.recheck(adopted.dvipa)
-        self._recheck_ms[adopted.dvipa] = self._context.now_ms + REPORT_AGAIN_MS
         return True
 
-    def recheck(self, dvipa: Address) -> None:
-        """Ends of this node's own connections may have been missed: compare its CRT with them."""
+    def recheck(self, dvipa: Address, again: bool = True) -> None:
+        """Ends of own connections may have been missed: compare, and again when all are old."""
         vipa = self._vipas.get(dvipa)
         if vipa is None or not vipa.wants_crt or dvipa in self.collections:
             return
         effect_id, own = self._context.new_id(), self._context.settings.name
         now_ms = self._context.now_ms
         self._recheck_ms.pop(dvipa, None)
+        if again:
+            self._recheck_ms[dvipa] = now_ms + REPORT_AGAIN_MS
         self._rechecks[dvipa] = Collection(vipa.epoch, now_ms, {own}, effect_id)
         self._context.emit(DumpSockets(effect_id, dvipa))
 
@@ -230,8 +231,8 @@ class Owners:
         """Take every row of the table that is due."""
         for dvipa, at_ms in list(self._recheck_ms.items()):
             if self._context.now_ms >= at_ms:
-                self.recheck(dvipa)
-                self._recheck_ms.pop(dvipa, None)
+                del self._recheck_ms[dvipa]
+                self.recheck(dvipa, again=False)
         for vipa in list(self):
             for _ in range(ROWS_PER_STEP):
                 facts = self._facts(vipa)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dvipad.address import Address
 from dvipad.config.model import Distribute
 from dvipad.core import crt
-from dvipad.core.context import REPORT_AGAIN_MS, RETRY_MS, Context
+from dvipad.core.context import REPORT_AGAIN_MS, SHOW_AGAIN_MS, Context
 from dvipad.core.dpt import Dpt, target_spec
 from dvipad.core.effects import (
     Broadcast,
@@ -114,7 +114,7 @@ class Target:
         """What could not be shown is tried again later; ownership looks after its own effects."""
         for dvipa, awaited in self._showing.items():
             if awaited == effect_id:
-                self._show_again[dvipa] = self._context.now_ms + RETRY_MS
+                self._show_again[dvipa] = self._context.now_ms + SHOW_AGAIN_MS
 
     def deadlines(self) -> list[int]:
         """When `refresh` has something to do again."""

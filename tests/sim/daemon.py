@@ -25,6 +25,7 @@ from dvipad.core.inputs import (
     EffectFailed,
     Input,
     ProfileChanged,
+    Stalled,
     Started,
 )
 from dvipad.core.node import Node
@@ -57,6 +58,7 @@ class Daemon:
         self.alive = True
         self.adopting = False
         self.stalled_until_ms = 0
+        self._stalled_ms = 0
         self.started_ms = world.loop.now_ms
         self.sessions: dict[str, int] = {}
         self.completed: deque[int] = deque(maxlen=8)
@@ -96,6 +98,8 @@ class Daemon:
 
     def stall(self, until_ms: int) -> None:
         """It does nothing until then."""
+        if not self.stalled:
+            self._stalled_ms = self.world.loop.now_ms
         self.stalled_until_ms = max(self.stalled_until_ms, until_ms)
         self.world.loop.at(until_ms, self._resume)
 
@@ -107,6 +111,9 @@ class Daemon:
     def _resume(self) -> None:
         if not self.alive or self.stalled:
             return
+        if self.world.loop.now_ms - self._stalled_ms > TIMERS.dead_ms:
+            self.feed(Stalled())
+        self.host.renew_lease()
         inbox, self._inbox = self._inbox, []
         for happening in inbox:
             happening()

@@ -93,6 +93,8 @@ class Kernel:
         self.sockets: dict[bytes, Socket] = {}
         self.listeners: dict[tuple[Address | None, int], Listener] = {}
         self.lease_until_ms = 0
+        self.grace_until_ms = 0
+        self.daemon_exists = False
 
     # -- what the daemon asks ------------------------------------------------------------------
 
@@ -102,9 +104,14 @@ class Kernel:
         placed = self.addresses.get(dvipa, False)
         return placed and rules is not None and rules.role is Role.OWNER and not rules.quiet
 
+    def lapsed(self, now_ms: int) -> bool:
+        """Whether an owner may not act as one: its daemon hangs, or is dead for long."""
+        expired = now_ms > self.lease_until_ms
+        return expired and (now_ms > self.grace_until_ms or self.daemon_exists)
+
     def answers(self, dvipa: Address, now_ms: int) -> bool:
         """Whether it answers ARP requests and neighbour solicitations."""
-        return self.owns(dvipa) and now_ms <= self.lease_until_ms
+        return self.owns(dvipa) and not self.lapsed(now_ms)
 
     def adopted(self) -> tuple[Adopted, ...]:
         """What a daemon that starts finds."""

@@ -275,6 +275,8 @@ class Traffic:
             if relayed or rules.successor is None:
                 return None, ""
             return rules.successor, ""
+        if kernel.lapsed(host.clock_ms()):
+            return None, ""
         if not syn:
             return None, "" if rules.collecting else "no entry"
         chosen = kernel.choose(connection.dvipa, connection.port, connection.key, host.clock_ms())

@@ -26,7 +26,7 @@ from .kernel import Kernel, KernelEffect
 from .lan import Lan, MeshLan
 from .liveness import Liveness
 from .loop import Loop
-from .scenario import TIMERS, HostPlan, Scenario, make_scenario
+from .scenario import SESSION, TIMERS, HostPlan, Scenario, make_scenario
 from .traffic import Client, Phase, Traffic
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 distributor.SNAPSHOT_MARGIN_MS = 100  # as short as all other times of a simulation
 owners.REPORT_AGAIN_MS = target.REPORT_AGAIN_MS = 500  # type: ignore[attr-defined]
-LEASE_MS: Final = 100
+LEASE_MS: Final = 50
 """The daemon renews the lease of its DVIPAs so often."""
 
 
@@ -81,6 +81,7 @@ class Host:
             self.world.checks.started(self.daemon)
             if self.world.canary is not None:
                 self.world.canary.plant(self.daemon)
+            self.kernel.daemon_exists = True
             self.renew_lease()
             self.daemon.start()
 
@@ -90,6 +91,8 @@ class Host:
             daemon, self.daemon = self.daemon, None
             self.disturb()
             self._ended.clear()
+            self.missing_until_ms = 0
+            self.kernel.daemon_exists = False
             daemon.end(silent)
 
     def cut_power(self) -> None:
@@ -111,8 +114,11 @@ class Host:
 
     def renew_lease(self) -> None:
         """The daemon lives: its node may answer for what it owns."""
-        if self.daemon is not None and not self.daemon.stalled:
-            self.kernel.lease_until_ms = self.clock_ms() + TIMERS.restart_grace_ms
+        daemon = self.daemon
+        if daemon is not None and not daemon.stalled and daemon.node.sure():
+            now_ms = self.clock_ms()
+            self.kernel.lease_until_ms = now_ms + SESSION.dead_ms - SESSION.heartbeat_ms
+            self.kernel.grace_until_ms = now_ms + TIMERS.restart_grace_ms
 
     def disturb(self) -> None:
         """A fault touches this host now."""

@@ -14,7 +14,7 @@ from dvipad.config.model import (
     PortRange,
     Profile,
 )
-from dvipad.core.context import REPORT_AGAIN_MS, RETRY_MS, NodeSettings, Timers
+from dvipad.core.context import REPORT_AGAIN_MS, RETRY_MS, SHOW_AGAIN_MS, NodeSettings, Timers
 from dvipad.core.effects import (
     Announce,
     Broadcast,
@@ -264,7 +264,7 @@ def test_a_hidden_address_that_failed_is_placed_later() -> None:
     made.fail_next.add(("t1", PlaceAddress))
     made.start("t1")
     assert made.of("t1", PlaceAddress) == []
-    made.pass_time(made.now_ms + RETRY_MS)
+    made.pass_time(made.now_ms + SHOW_AGAIN_MS)
     assert made.of("t1", PlaceAddress) == [PlaceAddress(DVIPA, False)]
 
 
