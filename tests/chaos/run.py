@@ -28,6 +28,7 @@ PORT: Final = 7
 NEW_PORT: Final = 80
 CALM_NEW: Final = 100
 """So many new connections are answered before anything happens."""
+CALM_PENDING: Final = 5
 FLOW_S: Final = 12.0
 FULL_S: Final = 30.0
 FULL_FOR_S: Final = 2.0
@@ -123,9 +124,12 @@ class Trial:
     def _calm(self) -> None:
         """Let traffic flow; what fails before anything is done is the lab's defect."""
         wanted = self._new.report().answered + CALM_NEW
-        self._scene.cluster.wait_until(
-            lambda: self._new.report().answered >= wanted, WAIT_S, "new connections are answered"
-        )
+
+        def is_calm() -> bool:
+            report = self._new.report()
+            return report.answered >= wanted and report.pending <= CALM_PENDING
+
+        self._scene.cluster.wait_until(is_calm, WAIT_S, "new connections are answered at once")
         if self._long.report().lost() or (self._new.report().failed and not self._fault.prepare):
             raise LabError("connections fail before anything was done to them")
 
