@@ -358,7 +358,7 @@ class Cluster:
         while not (value := predicate()):
             if time.monotonic() >= deadline:
                 raise LabError(f"not within {timeout_s:g} s: {what}")
-            time.sleep(POLL_S)
+            time.sleep(POLL_S * self.spec.slow)
         return value
 
     def status(self) -> list[dict[str, Any]]:
