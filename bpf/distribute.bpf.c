@@ -16,6 +16,7 @@
 #include "mss.h"
 #include "neighbour.h"
 #include "packet.h"
+#include "refusal.h"
 #include "tunnel.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -222,6 +223,10 @@ int dvipad_egress(struct __sk_buff *skb)
 	if (!version || !read_ip(skb, ETH_HLEN, version, &ip) || ip.protocol != IPPROTO_TCP ||
 	    ip.fragment)
 		return PASS;
+	if (refuses_for_targets(skb, &ip)) {
+		count(COUNT_REFUSAL_HELD);
+		return DROP;
+	}
 	return tcp_egress(skb, &ip);
 }
 

@@ -192,6 +192,7 @@ enum counter {
 	COUNT_LEASE_LAPSED,         /* dropped: the daemon hangs, or was away too long (lease.h) */
 	COUNT_ARP_REWRITTEN,        /* our ARP request no longer names a hidden DVIPA */
 	COUNT_MSS_CLAMPED,          /* MSS option of a DVIPA made to fit the tunnel */
+	COUNT_REFUSAL_HELD,         /* dropped: our stack refused what targets serve (refusal.h) */
 	COUNTERS,
 };
 

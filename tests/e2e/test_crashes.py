@@ -124,3 +124,40 @@ def test_a_hung_distributor_is_fenced_and_yields_when_it_wakes(make_cluster: Mak
     assert report.failed == {}
     assert "this node did not run for" in log
     assert 'trigger="higher claim"' in log
+
+
+def flush_rules(cluster: Cluster) -> None:
+    """Somebody flushes the firewall: the rule for NFQUEUE is gone."""
+    for command in ("iptables", "ip6tables"):
+        cluster.run("lb1", [command, "-t", "raw", "-F"])
+    cluster.wait_until(
+        lambda: "removed the rule" in cluster.paths.log("lb1").read_text(), 5.0, "repair"
+    )
+
+
+def delete_address(cluster: Cluster) -> None:
+    """Somebody deletes the DVIPA by hand."""
+    dvipa = str(cluster.spec.dvipa())
+    cluster.run("lb1", ["ip", "address", "delete", f"{dvipa}/32", "dev", "lo"])
+    cluster.wait_until(
+        lambda: f"somebody removed {dvipa}" in cluster.paths.log("lb1").read_text(), 5.0, "repair"
+    )
+
+
+@pytest.mark.parametrize("event", [flush_rules, delete_address])
+def test_what_somebody_removes_is_put_back(
+    make_cluster: MakeCluster, event: Callable[[Cluster], None]
+) -> None:
+    """Repaired within seconds; until then clients wait, and are not refused."""
+    cluster = make_cluster()
+    with echo_servers(cluster):
+        dvipa = cluster.spec.dvipa()
+        long = LongConnections(cluster, "client", dvipa, 7, connections=50)
+        new = NewConnections(cluster, "client", dvipa, 80, rate=200)
+        event(cluster)
+        answered = new.report().answered
+        cluster.wait_until(lambda: new.report().answered > answered + 200, 10.0, "load flows")
+        report = new.stop()
+        result = long.stop()
+    assert report.failed == {}
+    assert result.lost() == 0

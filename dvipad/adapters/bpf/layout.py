@@ -284,6 +284,7 @@ COUNTERS: Final = (
     "lease_lapsed",
     "arp_rewritten",
     "mss_clamped",
+    "refusal_held",
 )
 """Names of ``enum counter``, in its order; ``bpf/dvipad.h`` says what each means."""
 
