@@ -19,6 +19,7 @@ from bench.progress import say
 from bench.rivals import Labs
 from dvipad.lab.spec import LabError
 
+QUIET_LOAD: Final = 0.5
 Outcome: TypeAlias = tuple[list[Figure], list[dict[str, Any]]]
 
 
@@ -79,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for name in arguments.names or BENCHMARKS:
             described = results.machine()
+            if described["load_before"] > QUIET_LOAD:
+                say(f"the machine is not quiet: load {described['load_before']:.1f}")
             figures, samples = BENCHMARKS[name](options)
             for figure in figures:
                 print(figure.line(), flush=True)
