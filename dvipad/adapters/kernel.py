@@ -19,6 +19,7 @@ from dvipad.adapters.addresses import Addresses
 from dvipad.adapters.announce import Announcer
 from dvipad.adapters.bpf import layout
 from dvipad.adapters.bpf.crt import CrtRow
+from dvipad.adapters.bpf.mtu import TunnelMtu
 from dvipad.adapters.bpf.plane import DataPlane
 from dvipad.adapters.bpf.settings import PlaneSettings
 from dvipad.adapters.socket_events import EventsLost, SocketSettings, Watcher
@@ -101,6 +102,7 @@ class Kernel:
             self._stack = stack.pop_all()
         self._placed: dict[Address, bool] = {}
         self._unclear: list[tuple[Address, bytes]] = []
+        self._tunnels: dict[Address, TunnelMtu] = {}
 
     def close(self) -> None:
         """Leave: programs, maps and addresses stay in the kernel and go on."""
@@ -172,6 +174,7 @@ class Kernel:
                 self.plane.remove_service(effect.dvipa, effect.port)
             case SetMembers():
                 self.plane.set_members(effect.members)
+                self._check_tunnels()
             case WatchDvipas():
                 self.sockets.watch(effect.dvipas)
             case DumpSockets():
@@ -243,6 +246,7 @@ class Kernel:
         """To be called about once a second: puts back addresses that somebody removed, and
         returns them; follows routes; ends connections that were too young to tell."""
         self.plane.refresh_routes()
+        self._check_tunnels()
         unclear, self._unclear = self._unclear, []
         for target, keys in unclear:
             self.plane.end_connections(target, keys)
@@ -252,6 +256,17 @@ class Kernel:
             self._addresses.place(dvipa, self._placed[dvipa])
             self.announce(dvipa)
         return missing
+
+    def _check_tunnels(self) -> None:
+        """Say what fits each tunnel: before it takes traffic, and when that changes."""
+        found = self.plane.tunnel_mtus()
+        for mtu in set(found.values()):
+            new = [xcf for xcf in found if found[xcf] == mtu != self._tunnels.get(xcf)]
+            if new:
+                level = logging.WARNING if mtu.narrow() else logging.INFO
+                names = ", ".join(map(str, sorted(new)))
+                log.log(level, "tunnel to %s %s", names, mtu.text(self.plane.uplink_mtu))
+        self._tunnels = found
 
     def crt(self, dvipa: Address | None) -> list[CrtRow]:
         """The CRT, from the map that holds it."""

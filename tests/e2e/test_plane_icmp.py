@@ -165,6 +165,36 @@ def test_a_flood_is_not_answered_by_a_flood(four: Bench) -> None:
     assert counters["too_big_answered"] >= 50
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_mss_fits_the_narrowest_tunnel(four: Bench, version: int) -> None:
+    own(four, Role.HIDDEN)
+    near, far = TARGETS[4]
+    four.plane.set_members(frozenset({near, far}))
+
+    def offered() -> int:
+        option = TCP(sport=PORT, dport=1000, flags="SA", options=[("MSS", 1460)])
+        result = four.run("egress", frame(ip(DVIPA[version], CLIENT[version]), option))
+        return int(dict(Ether(result.packet)[TCP].options)["MSS"])
+
+    def fitting(mtu: int) -> int:
+        return mtu - 24 - HEADERS[version]
+
+    assert offered() == fitting(1500)
+    narrow(four, 4, 1400, far)
+    assert offered() == fitting(1400)
+    assert [each.route_mtu for _xcf, each in sorted(four.plane.tunnel_mtus().items())] == [
+        1500,
+        1400,
+    ]
+    narrow(four, 4, 1600, far)
+    assert offered() == fitting(1500), "no more than the uplink carries"
+    narrow(four, 4, 1300, far)
+    four.plane.set_members(frozenset({near}))
+    assert offered() == fitting(1500)
+    four.plane.set_service(DVIPA[version], PORT, (far,))
+    assert offered() == fitting(1300), "before it gets its first connection"
+
+
 # Errors about what a DVIPA sent
 
 

@@ -40,6 +40,7 @@ _RTA_OIF: Final = 4
 _RTA_METRICS: Final = 8
 _RTAX_MTU: Final = 2
 _SO_ATTACH_FILTER: Final = 26
+_IPV6_RECVERR: Final = 25
 _BPF_RETURN: Final = 0x06
 _TUNNEL_PROTOCOLS: Final = (4, 41, 47)
 _PARENTS: Final = {AttachPoint.INGRESS: 0xFFFF_FFF2, AttachPoint.EGRESS: 0xFFFF_FFF3}
@@ -137,6 +138,9 @@ def _deaf(family: socket.AddressFamily, protocol: int) -> socket.socket:
     nothing = ctypes.create_string_buffer(struct.pack("=HBBI", _BPF_RETURN, 0, 0, 0), 8)
     program = struct.pack("@HP", 1, ctypes.addressof(nothing))
     handle.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+    if family == socket.AF_INET6:  # asks for it; the errors that nobody reads fill that buffer
+        handle.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
     return handle
 
 

@@ -61,9 +61,8 @@ class DataPlane:
         self._memory = maps["shared"].memory()
         self._shared = Shared.from_buffer(self._memory)
         self._adopted = self.dvipas()
-        self._member_mtus = dict.fromkeys(
-            (unpack(key) for key, _value in maps["members"].items()), 0
-        )
+        members = (unpack(key) for key, _value in maps["members"].items())
+        self._member_mtus = dict.fromkeys(members, 0)
         self._mss_mtu = 0
         self.uplink_mtu = settings.mtu or 0
         """MTU of the narrowest uplink."""
