@@ -37,8 +37,7 @@ def faults_text(pairs: Collection[tuple[str, str]], mesh_loss_percent: float) ->
     cuts = [f'    iifname "{one}" oifname "{other}" drop' for one, other in sorted(pairs)]
     parts = round(mesh_loss_percent * network.LOSS_PARTS / 100)
     loss = [
-        f"    meta l4proto tcp th {side} {MESH_PORT} "
-        f"numgen random mod {network.LOSS_PARTS} < {parts} drop"
+        f"    meta l4proto tcp th {side} {MESH_PORT}{network.lottery(parts)} drop"
         for side in ("sport", "dport")
         if parts > 0
     ]

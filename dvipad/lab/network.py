@@ -106,7 +106,7 @@ def rules_text(cuts: Iterable[tuple[str, str]], losses: Mapping[str, float]) -> 
     pairs = ", ".join(f'"{a}" . "{b}"' for a, b in sorted(cuts))
     elements = f" elements = {{ {pairs} }}" if pairs else ""
     lost = [
-        f'    {side} "{host}"{_lottery(parts)} drop'
+        f'    {side} "{host}"{lottery(parts)} drop'
         for host, percent in sorted(losses.items())
         if (parts := round(percent * LOSS_PARTS / 100)) > 0
         for side in ("iifname", "oifname")
@@ -128,7 +128,8 @@ def rules_text(cuts: Iterable[tuple[str, str]], losses: Mapping[str, float]) -> 
     )
 
 
-def _lottery(parts: int) -> str:
+def lottery(parts: int) -> str:
+    """The match that a packet passes with a chance of `parts` in `LOSS_PARTS`."""
     return "" if parts >= LOSS_PARTS else f" numgen random mod {LOSS_PARTS} < {parts}"
 
 

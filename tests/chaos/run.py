@@ -271,7 +271,9 @@ def run_once(
                 _keep_logs(cluster, logs)
             return run
     except LabError as error:
-        return Run(fault=fault.name, family=family, seed=seed, broken=(f"no run: {error}",))
+        first, *more = str(error).splitlines()
+        why = f"{first} {more[-1].strip()}" if more else first
+        return Run(fault=fault.name, family=family, seed=seed, broken=(f"no run: {why}",))
 
 
 def _run_in(cluster: Cluster, fault: Fault, seed: int, load: Load, running: ExitStack) -> Run:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.e2e
 
 LOAD = Load(connections=200, interval_ms=200.0, new_per_s=100.0)
 ROWS = (
-    ("daemon-kill-restart", 6),
+    ("clean-stop", 6),
     ("owner-power-cut", 4),
     ("owner-target-power-cut", 6),
     ("target-daemon-kill-restart", 4),
