@@ -177,6 +177,7 @@ class DataPlane:
         self._member_mtus = {
             member: self._member_mtus.get(member) or self._targets.route_mtu(member)
             for member in members
+            if member.version == self.settings.xcf.version
         }
         self._fit_mss()
 
