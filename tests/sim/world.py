@@ -91,7 +91,6 @@ class Host:
             daemon, self.daemon = self.daemon, None
             self.disturb()
             self._ended.clear()
-            self.missing_until_ms = 0
             self.kernel.daemon_exists = False
             daemon.end(silent)
 
@@ -160,9 +159,12 @@ class Host:
     def miss_events(self, lasts_ms: int) -> None:
         """Events are lost for a while; the watcher notices at the end."""
         self.missing_until_ms = self.world.loop.now_ms + lasts_ms
-        if self.daemon is not None:
-            daemon = self.daemon
-            daemon.later(lasts_ms, lambda: EventsMissed(self.kernel.watched))
+
+        def notice() -> None:
+            if self.daemon is not None:
+                self.daemon.later(0, lambda: EventsMissed(self.kernel.watched))
+
+        self.world.loop.after(lasts_ms, notice)
 
 
 class World:
