@@ -64,20 +64,25 @@ static __always_inline bool set_ethertype(struct __sk_buff *skb, __u32 version)
 	return true;
 }
 
+static __always_inline long shrink(struct __sk_buff *skb, __s32 size, __u64 flags)
+{
+	/* Segments of what GRO joined are as long as they came. */
+	return bpf_skb_adjust_room(skb, -size, BPF_ADJ_ROOM_MAC, flags | BPF_F_ADJ_ROOM_FIXED_GSO);
+}
+
 static __always_inline long remove_outer(struct __sk_buff *skb, const struct outer *outer)
 {
 	__s32 size = outer->inner - ETH_HLEN;
 	bool inner4 = outer->version == 4;
 
 	if (outer->ip.version == outer->version)
-		return bpf_skb_adjust_room(skb, -size, BPF_ADJ_ROOM_MAC, 0);
-	if (!bpf_skb_adjust_room(skb, -size, BPF_ADJ_ROOM_MAC,
-				 inner4 ? DECAP_L3_IPV4 : DECAP_L3_IPV6))
+		return shrink(skb, size, 0);
+	if (!shrink(skb, size, inner4 ? DECAP_L3_IPV4 : DECAP_L3_IPV6))
 		return 0;
 	/* Before 6.3: let the kernel exchange the headers (20 bytes more, or less), then cut. */
 	if (bpf_skb_change_proto(skb, inner4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6), 0))
 		return -1;
-	return bpf_skb_adjust_room(skb, inner4 ? 20 - size : -20 - size, BPF_ADJ_ROOM_MAC, 0);
+	return shrink(skb, inner4 ? size - 20 : size + 20, 0);
 }
 
 /* Takes the packet out of its tunnel, if it came through one. */

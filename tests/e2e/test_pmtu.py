@@ -31,7 +31,8 @@ CLIENT: Final = {4: "203.0.113.9", 6: "2001:db8:2::9"}
 INSIDE: Final = {4: "192.0.2.254", 6: "2001:db8::fe"}
 MIDDLE: Final = {4: "10.9.9", 6: "2001:db8:9:"}
 OWNER, TARGET, BACKUP = 1, 2, 3
-_UNACKED_AT, _PMTU_AT = 24, 60  # tcpi_unacked, tcpi_pmtu in struct tcp_info
+# tcpi_rcv_mss, tcpi_unacked, tcpi_pmtu in struct tcp_info
+_RECEIVED_AT, _UNACKED_AT, _PMTU_AT = 20, 24, 60
 
 
 class FarClient:
@@ -89,6 +90,7 @@ class Server:
 
     def __init__(self, net: Lan, number: int) -> None:
         self.pmtu: dict[int, int] = {}
+        self.received: dict[int, int] = {}
         self._listeners = []
         for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
             with inside(net.names[number]):
@@ -104,7 +106,7 @@ class Server:
                 listener.close()
                 return
             with connection:
-                self.pmtu[version] = answer(connection)
+                self.received[version], self.pmtu[version] = answer(connection)
 
     def knows(self, version: int, mtu: int) -> bool:
         """Whether the last connection ended with this path MTU."""
@@ -115,18 +117,21 @@ class Server:
             listener.shutdown(socket.SHUT_RDWR)
 
 
-def answer(connection: socket.socket) -> int:
-    """Sends back what comes; returns the path MTU as the connection knows it in the end."""
+def answer(connection: socket.socket) -> tuple[int, int]:
+    """Sends back what comes; returns the size of the segments that came, and the path MTU as the
+    connection knows it in the end."""
     connection.settimeout(20)
     data = b""
     while part := connection.recv(1 << 16):
         data += part
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    (received,) = struct.unpack_from("=I", info, _RECEIVED_AT)
     connection.sendall(data)
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
     while not ended(info):
         select.select([], [], [], 0.005)
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-    return int(struct.unpack_from("=I", info, _PMTU_AT)[0])
+    return received, int(struct.unpack_from("=I", info, _PMTU_AT)[0])
 
 
 def ended(info: bytes) -> bool:
@@ -194,13 +199,18 @@ def test_a_narrow_way_to_the_client(outer: int, tunnel: Tunnel, mtu: int) -> Non
         assert net.planes[OWNER].counters()["too_big"] == 0
 
 
+def narrow(net: Lan, outer: int, mtu: int) -> DataPlane:
+    """Leaves the owner's tunnel to the target a route of `mtu` bytes."""
+    way = f"ip -n {net.names[OWNER]} -{outer} route replace {xcf(TARGET, outer)} dev eth0"
+    run(*way.split(), "mtu", "lock", str(mtu))
+    return refresh(net, OWNER)
+
+
 @pytest.mark.parametrize("tunnel", list(Tunnel))
 @pytest.mark.parametrize("outer", [4, 6])
 def test_a_tunnel_narrower_than_the_target_knows(outer: int, tunnel: Tunnel) -> None:
     with cluster(1500, outer, tunnel) as (net, client, _server):
-        narrow = f"ip -n {net.names[OWNER]} -{outer} route replace {xcf(TARGET, outer)} dev eth0"
-        run(*narrow.split(), "mtu", "lock", "1360")
-        owner = refresh(net, OWNER)
+        owner = narrow(net, outer, 1360)
         for version in (4, 6):
             connection = client.connect(version)
             up(connection)
@@ -210,6 +220,23 @@ def test_a_tunnel_narrower_than_the_target_knows(outer: int, tunnel: Tunnel) -> 
         counters = owner.counters()
         assert counters["too_big_answered"] >= 2
         assert counters["too_big_unanswered"] == 0
+
+
+@pytest.mark.parametrize("tunnel", list(Tunnel))
+@pytest.mark.parametrize("outer", [4, 6])
+def test_what_was_joined_is_cut_into_what_fits(outer: int, tunnel: Tunnel) -> None:
+    with cluster(1500, outer, tunnel) as (net, client, server):
+        owner = narrow(net, outer, 1490)
+        for version in (4, 6):
+            connection = client.connect(version)
+            up(connection)
+            down(connection)
+            eventually(partial(server.received.get, version))
+            headers = (20 if version == 4 else 40) + 20 + 12  # with timestamps
+            room = owner.tunnel_mtus()[xcf(TARGET, outer)].inner_mtu
+            assert server.received[version] + headers <= room
+        counters = owner.counters()
+        assert counters["encapsulation_failed"] == counters["too_big_unanswered"] == 0
 
 
 @pytest.mark.parametrize("tunnel", list(Tunnel))
