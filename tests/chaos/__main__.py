@@ -1,6 +1,7 @@
 """`make chaos`: every fault, in both families, several times; a row of the table for each.
 
-Standard output has the table, standard error the progress; everything is written to `--out` too.
+Gaps and stalls are milliseconds. Standard output has the table, standard error the progress;
+everything is written to `--out` too.
 Exit status 1 when a connection whose target lives was lost or reset, wherever a distributor or a
 backup remained, or a cluster did not become whole again.
 """

@@ -12,9 +12,9 @@ from typing import Final
 
 HEADINGS: Final = (
     "fault", "family", "runs", "lost", "resets", "new failed", "new slowed", "gap p50", "p99",
-    "back p50", "p99", "full s", "odd", "verdict",
+    "back p50", "p99", "full s", "stall", "odd", "verdict",
 )  # fmt: skip
-WIDTHS: Final = (28, 6, 4, 6, 6, 10, 10, 8, 6, 8, 6, 6, 3, 7)
+WIDTHS: Final = (28, 6, 4, 6, 6, 10, 10, 8, 6, 8, 6, 6, 5, 3, 7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """All runs of a fault in one family, as a row of the table."""
+    """All runs of a fault in one family, as a row of the table.
+
+    `odd`: runs that were not as foreseen, such as a takeover that nothing but a stall of the
+    machine explains; `own_stall_ms` (column `stall`) is the longest that the clients saw.
+    """
 
     fault: str
     family: int
@@ -101,6 +105,7 @@ class Row:
             f"{self.back_gap_p50_ms:.0f}",
             f"{self.back_gap_p99_ms:.0f}",
             "never" if self.full_p50_s is None else f"{self.full_p50_s:.1f}",
+            f"{self.own_stall_ms:.0f}",
             self.odd,
             f"BROKEN {self.broken}" if self.broken else "ok",
         )
