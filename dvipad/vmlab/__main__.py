@@ -12,6 +12,7 @@ import argparse
 import os
 import signal
 import sys
+import sysconfig
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,11 +26,29 @@ ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "build" / "vm"
 VM_VARIABLE: Final = "DVIPAD_VM"
 """Set in the machine: only there are the tests of tests/vm collected."""
+COPIED: Final = ("dvipad", "tests", "build/bpf", "pyproject.toml")
+NOT_COPIED: Final = (
+    *("test", "idlelib", "lib2to3", "ensurepip", "tkinter", "config-3.*", "*.opt-?.pyc"),
+    *("*mypy*", "ruff*", "pip", "setuptools", "pkg_resources", "pygments", "contrib"),
+)
+"""Large, and not needed by tests; what is looked for all the same is shared."""
 DEFAULT_TIMEOUT_S: Final = 1500.0
 DEFAULT_SLOW: Final = 5.0
+_QUEUE: Final = "tests/e2e/test_queue.py::test_"
+_PLANE: Final = "tests/e2e/test_plane_traffic.py::test_"
+_ROUND_ROBIN: Final = "round_robin_is_exact_and_only_first_packets_reach_python"
 TESTS: Final = (
     "tests/vm",
     "tests/e2e/test_rules.py",
+    f"{_QUEUE}syns_are_decided_in_turn",
+    f"{_QUEUE}a_repeated_syn_goes_to_the_same_target",
+    f"{_QUEUE}what_a_hung_worker_holds_is_decided_by_its_successor",
+    f"{_QUEUE}what_is_for_this_node_goes_up_its_stack",
+    f"{_PLANE}connections_are_distributed_and_carry_data",
+    f"{_PLANE}a_connection_survives_a_restart_of_the_daemon",
+    f"tests/e2e/test_distribution.py::test_{_ROUND_ROBIN}[ipip-v4]",
+    "tests/e2e/test_takeover.py::test_takeover_and_takeback_lose_nothing[ipip-v4]",
+    "tests/e2e/test_crashes.py::test_under_load_nothing_fails[kill_worker]",
 )
 
 
@@ -66,7 +85,11 @@ def _run(kernel: GuestKernel, timeout_s: float, slow: float, words: Sequence[str
     }
     color = f"--color={'yes' if sys.stdout.isatty() else 'no'}"
     command = [sys.executable, "-m", "dvipad.vmlab.guest", color, *words]
-    job = Job(command, ROOT, variables, timeout_s)
+    library = Path(sysconfig.get_path("stdlib")).resolve()
+    packages = Path(sysconfig.get_path("purelib")).resolve()
+    copied = [library, packages, *(ROOT / name for name in COPIED)]
+    others = str(library / "site-packages").lstrip("/")  # of the Python that the venv was made of
+    job = Job(command, ROOT, variables, timeout_s, copied, (*NOT_COPIED, others))
     places = [ROOT, Path(sys.prefix), Path(sys.base_prefix)]
     print(f"vmlab: booting Linux {kernel.version}, emulated; {timeout_s:g} s at most", flush=True)
     with started(kernel, job, places) as machine:

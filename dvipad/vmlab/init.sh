@@ -1,6 +1,7 @@
 #!/bin/busybox sh
 # First process of the virtual machine: this machine's files read-only, what is written in memory.
-# /settings sets MODULES (the folder of the kernel's modules) and MEMORY (of the writable layer).
+# /settings sets MODULES (the folder of the kernel's modules), COPIES (an archive of files to have in
+# memory) and MEMORY (of the writable layer).
 busybox=/bin/busybox
 $busybox mkdir -p /proc /sys /dev /host /rw /new
 $busybox mount -t proc proc /proc
@@ -17,6 +18,7 @@ set -e
 $busybox mount -t virtiofs -o ro rootfs /host
 $busybox mount -t tmpfs -o "size=$MEMORY" rw /rw
 $busybox mkdir /rw/upper /rw/work
+$busybox tar -x -f "/host$COPIES" -C /rw/upper
 $busybox mount -t overlay -o lowerdir=/host,upperdir=/rw/upper,workdir=/rw/work root /new
 for place in proc sys dev; do
     $busybox mount -o move "/$place" "/new/$place"
