@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from dvipad.lab.spec import LabError
+from dvipad.lab.spec import LabError, slowness
 
 NETNS: Final = Path("/run/netns")
 COMMAND_TIMEOUT_S: Final = 30.0
@@ -100,9 +100,9 @@ def session(pid: int) -> int | None:
 def kill_all(wanted: Sequence[str]) -> None:
     """SIGKILL every process of the namespaces `wanted`, and wait until they are gone.
 
-    Raises :class:`LabError` for what has not gone after `KILL_TIMEOUT_S`.
+    Raises :class:`LabError` for what has not gone after `KILL_TIMEOUT_S` (times the slowness).
     """
-    deadline = time.monotonic() + KILL_TIMEOUT_S
+    deadline = time.monotonic() + KILL_TIMEOUT_S * slowness()
     while pids := processes(wanted):
         watched = select.poll()
         descriptors = []
