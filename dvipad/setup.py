@@ -9,7 +9,7 @@ from dvipad.adapters.bpf.settings import PlaneSettings, object_file
 from dvipad.adapters.kernel import KernelSettings
 from dvipad.adapters.queue import QueueSettings
 from dvipad.adapters.socket_events import SocketSettings
-from dvipad.config.node import NodeConfig
+from dvipad.config.node import NodeConfig, Quorum
 from dvipad.core.context import NodeSettings, Timers
 from dvipad.wire.mesh import MeshSettings
 from dvipad.wire.messages import Hello, Member
@@ -31,6 +31,7 @@ def core_settings(config: NodeConfig) -> NodeSettings:
             collect_ms=timers.collect_ms,
             moving_ms=timers.moving_ms,
         ),
+        config.quorum is Quorum.MAJORITY,
     )
 
 

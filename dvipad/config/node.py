@@ -34,9 +34,19 @@ _KEYS: Final = (
     "timers",
     "queue",
     "tables",
+    "quorum",
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _INTERFACE: Final = re.compile(r"[^\s/:\x00-\x1f]{1,15}")
+
+
+class Quorum(Enum):
+    """What a node that does not see the others does with DVIPAs."""
+
+    NONE = "none"
+    """It owns them all the same; when the parts meet again, the higher epoch wins."""
+    MAJORITY = "majority"
+    """It owns them only while it sees more than half of the cluster."""
 
 
 class Tunnel(Enum):
@@ -44,6 +54,9 @@ class Tunnel(Enum):
 
     IPIP = "ipip"
     GRE = "gre"
+
+
+_QUORUMS = "Quorums are none (a cluster of two owners) and majority."
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +147,7 @@ class NodeConfig:
     timers: TimersConfig = TimersConfig()
     queue: QueueConfig = QueueConfig()
     tables: TablesConfig = TablesConfig()
+    quorum: Quorum = Quorum.NONE
     position: Position = field(default=NOWHERE, compare=False)
     profile_position: Position = field(default=NOWHERE, compare=False)
     """Where `xcf` and `profile` stand, for problems between files."""
@@ -205,6 +219,7 @@ def _read(top: Mapping, folder: Path) -> NodeConfig | None:
             start = Position(top.document.file, 1, 1)
             top.document.error_at(start, "", f"{key} is missing", f"Write '{key}: {example}'.")
     mesh = MeshConfig(**_numbers(top, "mesh", {"port": (1, 65_535)}, MeshConfig()))
+    quorum: Quorum | None = top.text("quorum", _read_quorum, _QUORUMS)
     tunnels = "Tunnels are ipip and gre; all nodes of a cluster use the same."
     tunnel = top.text("tunnel", _read_tunnel, tunnels) or Tunnel.IPIP
     profile = top.text("profile", Path, "Give the path of the profile.")
@@ -230,6 +245,7 @@ def _read(top: Mapping, folder: Path) -> NodeConfig | None:
         timers,
         queue,
         tables,
+        quorum or Quorum.NONE,
         _position(top, "xcf"),
         _position(top, "profile"),
     )
@@ -248,6 +264,10 @@ def _read_interface(text: str) -> str | None:
     if not text.isprintable() or text in (".", "..", "lo"):
         return None
     return text if _INTERFACE.fullmatch(text) else None
+
+
+def _read_quorum(text: str) -> Quorum | None:
+    return next((quorum for quorum in Quorum if quorum.value == text.lower()), None)
 
 
 def _read_tunnel(text: str) -> Tunnel | None:

@@ -40,12 +40,14 @@ class Timers:
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """Who this node is. `seeds`: how many peers its node file names."""
+    """Who this node is. `seeds`: how many peers its node file names. `majority`: it owns DVIPAs
+    only while it sees more than half of the cluster."""
 
     name: str
     xcf: Address
     seeds: int = 0
     timers: Timers = field(default_factory=Timers)
+    majority: bool = False
 
 
 @dataclass(slots=True)

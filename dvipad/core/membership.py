@@ -19,20 +19,6 @@ class Life(Enum):
     DEAD = "dead"
 
 
-@dataclass(slots=True)
-class Peer:
-    """Another node. `since_ms`: when it came to `life`; `answered_ms`: last sign of its host."""
-
-    member: Member
-    life: Life
-    since_ms: int
-    answered_ms: int
-    session: int = 0
-    listed: bool = False
-    entries: dict[Address, VipaEntry] = field(default_factory=dict)
-    reaches: frozenset[str] = frozenset()
-
-
 @dataclass(frozen=True, slots=True, order=True)
 class Claim:
     """Ownership of a DVIPA that a node claims; the greatest wins: epoch, then rank, then name.
@@ -46,6 +32,22 @@ class Claim:
     name: str
 
 
+@dataclass(slots=True)
+class Peer:
+    """Another node. `since_ms`: when it came to `life`; `answered_ms`: last sign of its host."""
+
+    member: Member
+    life: Life
+    since_ms: int
+    answered_ms: int
+    session: int = 0
+    listed: bool = False
+    entries: dict[Address, VipaEntry] = field(default_factory=dict)
+    reaches: frozenset[str] = frozenset()
+    witnessed: dict[Address, Claim] = field(default_factory=dict)
+    left: bool = False
+
+
 def make_claim(epoch: int, rank: int, name: str) -> Claim:
     """The claim of node `name`."""
     # A sentinel above every code point ends the key, so that "a" sorts above "ab" too.
@@ -55,7 +57,8 @@ def make_claim(epoch: int, rank: int, name: str) -> Claim:
 class Membership:
     """All peers ever heard of, by name."""
 
-    def __init__(self, dead_ms: int, restart_grace_ms: int) -> None:
+    def __init__(self, own_name: str, dead_ms: int, restart_grace_ms: int) -> None:
+        self._own_name = own_name
         self._dead_ms = dead_ms
         self._grace_ms = restart_grace_ms
         self._peers: dict[str, Peer] = {}
@@ -88,6 +91,7 @@ class Membership:
             peer.life = Life.LOST
         else:
             peer.life = Life.DEAD
+            peer.left = reason is DownReason.GOODBYE
             self._died.append(name)
 
     def answered(self, name: str, now_ms: int) -> None:
@@ -141,8 +145,36 @@ class Membership:
         entry = peer.entries.get(dvipa) or VipaEntry(dvipa, 0, False, False, 0)
         peer.entries[dvipa] = replace(entry, owner=owner, epoch=epoch)
 
+    def witnessed(self, name: str, dvipa: Address, claim: Claim | None) -> None:
+        """Peer `name` hears this claim, or none."""
+        peer = self._peers.get(name)
+        if peer is None:
+            return
+        peer.witnessed.pop(dvipa, None)
+        if claim is not None:
+            peer.witnessed[dvipa] = claim
+
     def claim(self, dvipa: Address) -> Claim | None:
-        """The greatest claim of a peer that is not dead."""
+        """The greatest claim of a peer that is not dead, or that a peer bears witness of."""
+        direct = self.heard(dvipa)
+        claims = [] if direct is None else [direct]
+        for peer in self:
+            claim = peer.witnessed.get(dvipa)
+            if peer.life is Life.UP and claim is not None and self._is_news(dvipa, claim):
+                claims.append(claim)
+        return max(claims, default=None)
+
+    def _is_news(self, dvipa: Address, claim: Claim) -> bool:
+        """Whether hearsay tells what this node cannot know: a claim of somebody who is silent
+        to it, made after he fell silent."""
+        owner = self._peers.get(claim.name)
+        if owner is None:
+            return claim.name != self._own_name
+        entry = owner.entries.get(dvipa)
+        return owner.life is Life.DEAD and (entry is None or entry.epoch < claim.epoch)
+
+    def heard(self, dvipa: Address) -> Claim | None:
+        """The greatest claim of a peer that is not dead, from its own mouth."""
         claims = [
             make_claim(entry.epoch, entry.rank, peer.member.name)
             for peer in self
@@ -161,6 +193,11 @@ class Membership:
     def names_up(self) -> set[str]:
         """Peers that there is a session with."""
         return {peer.member.name for peer in self if peer.life is Life.UP}
+
+    def is_lost(self, name: str) -> bool:
+        """Whether only the grace period keeps `name` from being dead."""
+        peer = self._peers.get(name)
+        return peer is not None and peer.life is Life.LOST
 
     def is_up(self, name: str) -> bool:
         """Whether there is a session with `name`."""

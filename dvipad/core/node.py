@@ -49,6 +49,7 @@ from dvipad.wire.messages import (
     SrvStat,
     TermConn,
     VipaList,
+    Witness,
 )
 
 ALONE_FACTOR: Final = 4
@@ -62,7 +63,7 @@ class Node:
 
     def __init__(self, settings: NodeSettings) -> None:
         timers = settings.timers
-        membership = Membership(timers.dead_ms, timers.restart_grace_ms)
+        membership = Membership(settings.name, timers.dead_ms, timers.restart_grace_ms)
         self.context = Context(settings, membership)
         self.dpt = Dpt()
         self.owners = Owners(self.context, self._show)
@@ -233,6 +234,8 @@ class Node:
                 self.owners.dvipa_received(name, message)
                 if message.move in (Move.PREPARE, Move.TAKEOVER):
                     self.target.report(message.dvipa, name, message.epoch)
+            case Witness():
+                self.owners.witnessed(name, message)
             case Members():
                 named = {member.name for member in message.members}
                 self.context.membership.members_received(name, named - {self._own_name})

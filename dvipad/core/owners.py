@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from dvipad.address import Address
 from dvipad.config.model import OWNER_RANK, Backup, Define, Distribute, Moveable
+from dvipad.core.candidates import Candidates
 from dvipad.core.context import REPORT_AGAIN_MS, STOP_LINGER_MS, STOP_MS, Context
 from dvipad.core.crt import Collection
 from dvipad.core.effects import Broadcast, DumpSockets, Send, SetMembers, WatchDvipas
@@ -14,7 +15,7 @@ from dvipad.core.membership import Claim, Life, make_claim
 from dvipad.core.takeover import Takeover
 from dvipad.core.triggers import Facts, due
 from dvipad.core.vipa import Ownership, State
-from dvipad.wire.messages import Dvipa, Move, VipaEntry, VipaList
+from dvipad.wire.messages import Dvipa, Move, VipaEntry, VipaList, Witness
 
 ROWS_PER_STEP = 8
 """Rows of the table that one input may lead through, for one DVIPA; more is a bug."""
@@ -28,9 +29,10 @@ class Owners:
         self._vipas: dict[Address, Ownership] = {}
         self._takeover = Takeover(context, self.vipa_list, show)
         self._inherited: dict[Address, tuple[Distribute, ...]] = {}
-        self._highest: dict[Address, int] = {}
+        self._candidates = Candidates(context)
         self._members: frozenset[Address] = frozenset()
         self._watched: frozenset[Address] = frozenset()
+        self._testified: dict[Address, Claim | None] = {}
         self._offered: tuple[tuple[object, ...], ...] = ()
         self._rechecks: dict[Address, Collection] = {}
         self._recheck_ms: dict[Address, int] = {}
@@ -138,7 +140,7 @@ class Owners:
     def list_received(self, name: str, message: VipaList) -> None:
         """Remember epochs and distributions; a lower claim than ours is told so."""
         for entry in message.entries:
-            self._heard(entry.dvipa, entry.epoch)
+            self._candidates.heard(entry.dvipa, entry.epoch)
             vipa = self._vipas.get(entry.dvipa)
             if not entry.owner:
                 if vipa is not None and vipa.owning and entry.epoch > vipa.epoch:
@@ -153,12 +155,9 @@ class Owners:
             if vipa is not None and vipa.owning and claim < self._own(vipa):
                 self._context.emit(Send(name, self.vipa_list()))
 
-    def _heard(self, dvipa: Address, epoch: int) -> None:
-        self._highest[dvipa] = max(epoch, self._highest.get(dvipa, 0))
-
     def dvipa_received(self, name: str, message: Dvipa) -> None:
         """A DVIPA message: takeover or takeback; one of an old epoch changes nothing here."""
-        self._heard(message.dvipa, message.epoch)
+        self._candidates.heard(message.dvipa, message.epoch)
         membership = self._context.membership
         vipa = self._vipas.get(message.dvipa)
         match message.move:
@@ -177,6 +176,26 @@ class Owners:
                     vipa.offered_by = name
             case Move.PREPARE:
                 pass  # targets answer with their connections; the owner stays what it is
+
+    def witnessed(self, name: str, message: Witness) -> None:
+        """Peer `name` says whose claim of a DVIPA it hears; it may hear whom this node cannot."""
+        self._candidates.heard(message.dvipa, message.epoch)
+        claim = make_claim(message.epoch, message.rank, message.owner) if message.owner else None
+        self._context.membership.witnessed(name, message.dvipa, claim)
+
+    def _testify(self) -> None:
+        """Tell everybody whose claim this node hears, when that changed."""
+        heard = {dvipa: self._hears(dvipa) for dvipa in self.named()}
+        for dvipa, claim in heard.items():
+            if claim != self._testified.get(dvipa):
+                self._context.emit(Broadcast(_testimony(dvipa, claim)))
+        self._testified = heard
+
+    def _hears(self, dvipa: Address) -> Claim | None:
+        vipa = self._vipas.get(dvipa)
+        own = self._own(vipa) if vipa is not None and vipa.owning else None
+        claims = [claim for claim in (own, self._context.membership.heard(dvipa)) if claim]
+        return max(claims, default=None)
 
     def _asked(self, vipa: Ownership, name: str, epoch: int) -> None:
         peer = self._context.membership.get(name)
@@ -239,7 +258,7 @@ class Owners:
                 trigger = due(vipa, facts)
                 if trigger is None:
                     break
-                highest = max(self._highest.get(vipa.dvipa, 0), vipa.epoch)
+                highest = max(self._candidates.highest(vipa.dvipa), vipa.epoch)
                 if not self._takeover.act(vipa, trigger, facts, highest):
                     break
             if vipa.rank == 0 and vipa.state is State.BACKUP:
@@ -249,7 +268,7 @@ class Owners:
         context = self._context
         rival = context.membership.claim(vipa.dvipa)
         membership, timers = context.membership, context.settings.timers
-        backup = self._best_other(vipa)
+        backup = self._candidates.best_other(vipa.dvipa)
         leaving = self._leaving(vipa)
         stopping_since = context.stopping_since_ms
         overdue = stopping_since is not None and context.now_ms >= stopping_since + STOP_MS
@@ -259,8 +278,10 @@ class Owners:
             own=self._own(vipa),
             rival=rival,
             rival_up=rival is not None and membership.is_up(rival.name),
-            entitled=self._entitled(vipa),
-            activated=self._activated(vipa.dvipa),
+            rival_proven=rival is not None and not membership.is_lost(rival.name),
+            entitled=not leaving and self._candidates.entitled(vipa),
+            activated=self._candidates.activated(vipa.dvipa),
+            quorate=self._candidates.quorate(),
             collected=self._collected(vipa),
             leaving=leaving,
             overdue=overdue,
@@ -280,48 +301,6 @@ class Owners:
                 collection.awaiting.discard(peer.member.name)
         return collection.complete(self._context.now_ms, self._context.settings.timers.collect_ms)
 
-    def _activated(self, dvipa: Address) -> bool:
-        """Whether anybody ever had the DVIPA: only then a backup without MOVEABLE may take it."""
-        return self._highest.get(dvipa, 0) > 0
-
-    def _entitled(self, vipa: Ownership) -> bool:
-        """Whether this node is the best of those that could own the DVIPA now."""
-        creates = vipa.creates or self._activated(vipa.dvipa)
-        if not creates or self._leaving(vipa):
-            return False
-        if self._context.now_ms < vipa.retry_ms or self._unlisted():
-            return False
-        best = self._best_other(vipa)
-        return best is None or self._order(vipa.dvipa, best) > _key(
-            vipa.rank, self._context.settings.name
-        )
-
-    def _unlisted(self) -> bool:
-        """Whether a peer has not said yet what it owns; it gets some time to."""
-        timers = self._context.settings.timers
-        return any(
-            peer.life is Life.UP
-            and not peer.listed
-            and self._context.now_ms < peer.since_ms + timers.join_ms
-            for peer in self._context.membership
-        )
-
-    def _best_other(self, vipa: Ownership) -> str | None:
-        names = [
-            peer.member.name
-            for peer in self._context.membership
-            if peer.life is Life.UP
-            and (entry := peer.entries.get(vipa.dvipa)) is not None
-            and entry.rank > 0
-            and (entry.creates or self._activated(vipa.dvipa))
-        ]
-        return min(names, key=lambda name: self._order(vipa.dvipa, name), default=None)
-
-    def _order(self, dvipa: Address, name: str) -> tuple[int, str]:
-        peer = self._context.membership.get(name)
-        entry = peer.entries.get(dvipa) if peer is not None else None
-        return _key(entry.rank if entry is not None else 0, name)
-
     # -- telling ------------------------------------------------------------------------------
 
     def vipa_list(self) -> VipaList:
@@ -337,7 +316,7 @@ class Owners:
 
     def _entry(self, vipa: Ownership) -> VipaEntry:
         rank = vipa.rank if self._fit(vipa) or vipa.owning else 0
-        epoch = vipa.epoch if vipa.owning else self._highest.get(vipa.dvipa, 0)
+        epoch = vipa.epoch if vipa.owning else self._candidates.highest(vipa.dvipa)
         rows = self.effective(vipa.dvipa) if vipa.owning else ()
         return VipaEntry(vipa.dvipa, rank, vipa.creates, vipa.owning, epoch, rows)
 
@@ -349,6 +328,9 @@ class Owners:
             collection = self.collections.get(vipa.dvipa)
             if collection is not None:
                 collection.awaiting.add(name)
+        for dvipa, claim in self._testified.items():
+            if claim is not None and claim.name != name:
+                self._context.emit(Send(name, _testimony(dvipa, claim)))
 
     def publish(self, hidden: Iterable[Address]) -> None:
         """Tell the data plane who the members are, and the socket watcher which DVIPAs count."""
@@ -357,6 +339,7 @@ class Owners:
             self._members = members
             self._context.emit(SetMembers(members))
         self._republish()
+        self._testify()
         watched = frozenset(hidden) | frozenset(self._vipas)
         if watched != self._watched:
             self._watched = watched
@@ -393,6 +376,7 @@ class Owners:
         return times
 
 
-def _key(rank: int, name: str) -> tuple[int, str]:
-    """Order of candidates, the best first: rank, then name."""
-    return -rank, name
+def _testimony(dvipa: Address, claim: Claim | None) -> Witness:
+    if claim is None:
+        return Witness(dvipa, 0, 0, "")
+    return Witness(dvipa, claim.epoch, claim.rank, claim.name)

@@ -199,7 +199,8 @@ class Takeover:
         self._context.emit(Broadcast(self._vipa_list()))
 
     def _withdraw(self, vipa: Ownership) -> None:
-        vipa.retry_ms = self._context.now_ms + RETRY_MS
+        if vipa.failed:
+            vipa.retry_ms = self._context.now_ms + RETRY_MS
         self._drop(vipa)
         self._context.emit(Broadcast(self._vipa_list()))
 

@@ -14,7 +14,8 @@ class Facts:
     """What a decision about one DVIPA depends on.
 
     `rival`: greatest claim of another node that is not dead; `rival_up`: there is a session
-    with it. `own`: this node's claim at its present epoch. `entitled`: of all that could own it
+    with it; `rival_proven`: there is, or a peer hears it. `quorate`: enough of the cluster is
+    there. `own`: this node's claim at its present epoch. `entitled`: of all that could own it
     now, this node is the best. `activated`: somebody had it before. `collected`: the CRT is
     complete. `backup`: the best other node that could own it. `leaving`: this node must not own
     it any longer; `overdue`: it waited long enough for somebody to take it. `asker_up`,
@@ -26,6 +27,8 @@ class Facts:
     own: Claim
     rival: Claim | None = None
     rival_up: bool = False
+    rival_proven: bool = False
+    quorate: bool = True
     entitled: bool = False
     activated: bool = True
     collected: bool = False
@@ -108,8 +111,10 @@ def _awaiting(vipa: Ownership, facts: Facts) -> Trigger | None:
 
 
 def _owning(vipa: Ownership, facts: Facts) -> Trigger | None:
-    if facts.rival is not None and facts.rival_up and facts.rival > facts.own:
+    if facts.rival is not None and facts.rival_proven and facts.rival > facts.own:
         return Trigger.HIGHER_CLAIM
+    if not facts.quorate:
+        return Trigger.NO_QUORUM
     if facts.leaving and (facts.overdue or facts.backup is None):
         return Trigger.ALONE
     if vipa.state is State.TAKEOVER:

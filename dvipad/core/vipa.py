@@ -47,6 +47,7 @@ class Trigger(Enum):
     TAKEBACK_ASKED = "takeback asked"
     HIGHER_CLAIM = "higher claim"
     RIVAL_RELEASED = "rival released"
+    NO_QUORUM = "no quorum"
     LEAVING = "leaving"
     ALONE = "leaving, and nobody takes it"
     HANDED_OVER = "CRT handed over"
@@ -89,6 +90,8 @@ TABLE: Final[dict[tuple[State, Trigger], tuple[Action, State]]] = {
     (_S.TAKEOVER, _T.HIGHER_CLAIM): (_A.GIVE_UP, _S.GIVING),
     (_S.TAKEOVER, _T.ALONE): (_A.WITHDRAW, _S.BACKUP),
     (_S.TAKEOVER, _T.CRT_COMPLETE): (_A.COMPLETE, _S.ACTIVE),
+    (_S.TAKEOVER, _T.NO_QUORUM): (_A.WITHDRAW, _S.BACKUP),
+    (_S.ACTIVE, _T.NO_QUORUM): (_A.WITHDRAW, _S.BACKUP),
     (_S.ACTIVE, _T.FAILED): (_A.WITHDRAW, _S.BACKUP),
     (_S.ACTIVE, _T.HIGHER_CLAIM): (_A.GIVE_UP, _S.GIVING),
     (_S.ACTIVE, _T.TAKEBACK_ASKED): (_A.GIVE_UP, _S.GIVING),

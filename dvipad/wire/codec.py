@@ -43,6 +43,7 @@ TYPES: Final[dict[int, type[Message]]] = {
     7: messages.NewConn,
     8: messages.TermConn,
     9: messages.Dvipa,
+    10: messages.Witness,
 }
 """Numbers of the messages; a number is never used for anything else."""
 _NUMBERS: Final = {kind: number for number, kind in TYPES.items()}
@@ -51,6 +52,7 @@ _RANGES: Final[dict[tuple[type, str], tuple[int, int]]] = {
     (messages.Member, "port"): (1, MAX_PORT),
     (messages.PortStatus, "port"): (1, MAX_PORT),
     (messages.VipaEntry, "rank"): (0, OWNER_RANK),
+    (messages.Witness, "rank"): (0, OWNER_RANK),
     (PortRange, "first"): (1, MAX_PORT),
     (PortRange, "last"): (1, MAX_PORT),
     (TargetSpec, "weight"): (0, 99),

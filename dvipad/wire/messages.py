@@ -149,6 +149,28 @@ class Dvipa:
     epoch: int
 
 
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """Whose claim of a DVIPA the sender hears now; `owner` empty: nobody's.
+
+    An owner that was cut off from the new one learns of it through others.
+    """
+
+    dvipa: Address
+    epoch: int
+    rank: int
+    owner: str
+
+
 Message: TypeAlias = (
-    Hello | Heartbeat | Goodbye | Members | VipaList | SrvStat | NewConn | TermConn | Dvipa
+    Hello
+    | Heartbeat
+    | Goodbye
+    | Members
+    | VipaList
+    | SrvStat
+    | NewConn
+    | TermConn
+    | Dvipa
+    | Witness
 )

@@ -32,6 +32,7 @@ from dvipad.config.node import (
     PathsConfig,
     Peer,
     QueueConfig,
+    Quorum,
     TablesConfig,
     TimersConfig,
     Tunnel,
@@ -191,4 +192,5 @@ def nodes(draw: st.DrawFn) -> NodeConfig:
         replace(timers, dead_ms=dead_ms, redial_max_ms=redial_max_ms),
         replace(queue, stale_ms=max(queue.stale_ms, queue.hung_ms)),
         draw(st.builds(TablesConfig, **_numbers(TABLE_LIMITS))),
+        draw(st.sampled_from(Quorum)),
     )

@@ -31,7 +31,7 @@ def test_the_smaller_name_wins_a_tie() -> None:
 
 
 def with_owner() -> Membership:
-    membership = Membership(300, 2_000)
+    membership = Membership("own", 300, 2_000)
     membership.up(Member("lb1", IPv4Address("192.0.2.1"), 4780), 0)
     entry = VipaEntry(DVIPA, 255, True, True, 3)
     membership.list_received("lb1", VipaList((entry,)))

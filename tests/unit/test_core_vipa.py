@@ -44,6 +44,7 @@ facts = st.builds(
     own=st.builds(make_claim, st.integers(1, 3), st.sampled_from([1, 10, 255]), st.just("lb1")),
     rival=st.none() | some_claim,
     rival_up=st.booleans(),
+    rival_proven=st.booleans(),
     entitled=st.booleans(),
     activated=st.booleans(),
     collected=st.booleans(),
@@ -85,7 +86,7 @@ def test_a_trigger_without_a_row_changes_nothing() -> None:
 def test_an_owner_yields_to_the_higher_claim_only() -> None:
     vipa = Ownership(DVIPA, state=State.ACTIVE, rank=10, epoch=2)
     own: Claim = make_claim(2, 10, "lb2")
-    higher = Facts(0, True, own, rival=make_claim(2, 10, "lb1"), rival_up=True)
-    lower = Facts(0, True, own, rival=make_claim(2, 10, "lb3"), rival_up=True)
+    higher = Facts(0, True, own, rival=make_claim(2, 10, "lb1"), rival_proven=True)
+    lower = Facts(0, True, own, rival=make_claim(2, 10, "lb3"), rival_proven=True)
     assert due(vipa, higher) is Trigger.HIGHER_CLAIM
     assert due(vipa, lower) is None

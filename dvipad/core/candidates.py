@@ -1,0 +1,83 @@
+"""Who could own a DVIPA now: the best goes first, by rank, then by name."""
+
+from __future__ import annotations
+
+from dvipad.address import Address
+from dvipad.core.context import Context
+from dvipad.core.membership import Life
+from dvipad.core.vipa import Ownership
+
+
+class Candidates:
+    """Candidates as this node sees them, and the epochs that it heard of."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._highest: dict[Address, int] = {}
+
+    def heard(self, dvipa: Address, epoch: int) -> None:
+        """Somebody spoke of `epoch`."""
+        self._highest[dvipa] = max(epoch, self._highest.get(dvipa, 0))
+
+    def highest(self, dvipa: Address) -> int:
+        """The highest epoch that was ever heard of; 0: none."""
+        return self._highest.get(dvipa, 0)
+
+    def activated(self, dvipa: Address) -> bool:
+        """Whether anybody ever had the DVIPA: only then a backup without MOVEABLE may take it."""
+        return self.highest(dvipa) > 0
+
+    def best_other(self, dvipa: Address) -> str | None:
+        """The best peer that could own the DVIPA."""
+        names = [
+            peer.member.name
+            for peer in self._context.membership
+            if peer.life is Life.UP
+            and (entry := peer.entries.get(dvipa)) is not None
+            and entry.rank > 0
+            and (entry.creates or self.activated(dvipa))
+        ]
+        return min(names, key=lambda name: self._order(dvipa, name), default=None)
+
+    def entitled(self, vipa: Ownership) -> bool:
+        """Whether this node, if it may own the DVIPA at all, is the best that could."""
+        if not (vipa.creates or self.activated(vipa.dvipa)):
+            return False
+        if self._context.now_ms < vipa.retry_ms or self._unlisted() or not self.quorate():
+            return False
+        best = self.best_other(vipa.dvipa)
+        own = _key(vipa.rank, self._context.settings.name)
+        return best is None or own < self._order(vipa.dvipa, best)
+
+    def quorate(self) -> bool:
+        """Whether this node sees more than half of the cluster, where that is asked for.
+
+        The cluster is every node that was ever seen and did not say goodbye, and those that the
+        node file names.
+        """
+        settings = self._context.settings
+        if not settings.majority:
+            return True
+        peers = list(self._context.membership)
+        alive = sum(peer.life is not Life.DEAD for peer in peers)
+        cluster = max(len(peers), settings.seeds) - sum(peer.left for peer in peers)
+        return 2 * (alive + 1) > cluster + 1
+
+    def _unlisted(self) -> bool:
+        """Whether a peer has not said yet what it owns; it gets some time to."""
+        join_ms = self._context.settings.timers.join_ms
+        return any(
+            peer.life is Life.UP
+            and not peer.listed
+            and self._context.now_ms < peer.since_ms + join_ms
+            for peer in self._context.membership
+        )
+
+    def _order(self, dvipa: Address, name: str) -> tuple[int, str]:
+        peer = self._context.membership.get(name)
+        entry = peer.entries.get(dvipa) if peer is not None else None
+        return _key(entry.rank if entry is not None else 0, name)
+
+
+def _key(rank: int, name: str) -> tuple[int, str]:
+    return -rank, name
