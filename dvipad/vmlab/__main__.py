@@ -33,6 +33,8 @@ NOT_COPIED: Final = (
 )
 """Large, and not needed by tests; what is looked for all the same is shared."""
 DEFAULT_TIMEOUT_S: Final = 1500.0
+SESSION_SHARE: Final = 0.8
+"""Of the time is for the tests: one that takes longer is the last, and what failed is shown."""
 DEFAULT_SLOW: Final = 5.0
 _QUEUE: Final = "tests/e2e/test_queue.py::test_"
 _PLANE: Final = "tests/e2e/test_plane_traffic.py::test_"
@@ -84,7 +86,8 @@ def _run(kernel: GuestKernel, timeout_s: float, slow: float, words: Sequence[str
         SLOW_VARIABLE: str(slow),
     }
     color = f"--color={'yes' if sys.stdout.isatty() else 'no'}"
-    command = [sys.executable, "-m", "dvipad.vmlab.guest", color, *words]
+    limit = f"--session-timeout={SESSION_SHARE * timeout_s:.0f}"
+    command = [sys.executable, "-m", "dvipad.vmlab.guest", color, limit, *words]
     library = Path(sysconfig.get_path("stdlib")).resolve()
     packages = Path(sysconfig.get_path("purelib")).resolve()
     copied = [library, packages, *(ROOT / name for name in COPIED)]
