@@ -215,8 +215,10 @@ class Node:
     def _message(self, name: str, message: Message) -> None:
         match message:
             case VipaList():
+                peer = self.context.membership.get(name)
+                first = peer is not None and not peer.listed
                 self.context.membership.list_received(name, message)
-                self.owners.list_received(name, message)
+                self.owners.list_received(name, message, first)
                 for entry in message.entries:
                     if entry.owner:
                         self.target.report(entry.dvipa, name, entry.epoch)

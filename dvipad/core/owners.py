@@ -137,13 +137,17 @@ class Owners:
 
     # -- what others say ----------------------------------------------------------------------
 
-    def list_received(self, name: str, message: VipaList) -> None:
-        """Remember epochs and distributions; a lower claim than ours is told so."""
+    def list_received(self, name: str, message: VipaList, first: bool) -> None:
+        """Remember epochs and distributions; a lower claim than ours is told so.
+
+        `first`: of a session; before it the peer may have owned what it does not any more.
+        """
         for entry in message.entries:
             self._candidates.heard(entry.dvipa, entry.epoch)
             vipa = self._vipas.get(entry.dvipa)
             if not entry.owner:
-                if vipa is not None and vipa.owning and entry.epoch > vipa.epoch:
+                known = entry.rank > 0 and first and vipa is not None and entry.epoch == vipa.epoch
+                if vipa is not None and vipa.owning and (known or entry.epoch > vipa.epoch):
                     # Somebody had it in between, and neighbours may still look there.
                     vipa.rival_released = True
                 continue

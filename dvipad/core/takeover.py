@@ -201,6 +201,8 @@ class Takeover:
     def _withdraw(self, vipa: Ownership) -> None:
         if vipa.failed:
             vipa.retry_ms = self._context.now_ms + RETRY_MS
+        if vipa.successor is not None:
+            self._send(vipa.successor, Move.RELEASE, vipa)  # it gets no connections, but is free
         self._drop(vipa)
         self._context.emit(Broadcast(self._vipa_list()))
 

@@ -304,6 +304,12 @@ class Checks:
         """
         since_ms = connection.born_ms - SETTLE_MS
         target = connection.target
+        first = self._world.scenario.hosts[0].name
+        dark = {
+            name for _, fault in self._faults if fault.kind is Kind.POWER for name in fault.hosts
+        }
+        if self._world.scenario.one_seed and first in dark and len(dark) > 1:
+            return f"{first}, the seed of all, was without power, too"
         for at_ms, fault in self._faults:
             ends_ms = fault.at_ms + fault.lasts_ms
             if ends_ms < since_ms:

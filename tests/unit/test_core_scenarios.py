@@ -237,7 +237,6 @@ def test_a_restarted_daemon_goes_on_and_compares_its_own_connections() -> None:
     made.end("lb1", DownReason.LOST)
     made.start("lb1", Adopted(DVIPA, True, 1, False, (80,)))
     assert (made.state("lb1"), made.state("lb2")) == (State.ACTIVE, State.BACKUP)
-    assert made.of("lb1", Announce) == []
     own = [
         effect
         for effect in made.of("lb1", RetainConnections)
@@ -320,3 +319,25 @@ def test_a_release_of_another_epoch_is_ignored() -> None:
     made = cluster()
     made.feed("lb1", MessageReceived("lb2", Dvipa(Move.RELEASE, DVIPA, 77)))
     assert made.of("lb1", Announce)[1:] == []
+
+
+def test_an_owner_announces_again_when_a_former_one_is_met() -> None:
+    made = cluster()
+    made.done.clear()
+    made.feed("lb1", PeerDown("lb2", DownReason.SILENT))
+    made.feed("lb1", PeerUp(Member("lb2", XCF["lb2"], 1), 1))
+    entry = VipaEntry(DVIPA, 10, True, False, 1)
+    made.feed("lb1", MessageReceived("lb2", VipaList((entry,))))
+    made.feed("lb1", MessageReceived("lb2", VipaList((entry,))))
+    assert made.of("lb1", Announce) == [Announce(DVIPA)]
+
+
+def test_one_that_fails_while_it_gives_up_still_frees_its_successor() -> None:
+    made = cluster()
+    made.done.clear()
+    made.fail_next.add(("lb1", PlaceAddress))
+    entry = VipaEntry(DVIPA, 10, True, True, 5, ROWS)
+    made.feed("lb1", MessageReceived("lb2", VipaList((entry,))))
+    made.settle()
+    assert made.state("lb1") is State.BACKUP
+    assert Send("lb2", Dvipa(Move.RELEASE, DVIPA, 5)) in made.of("lb1", Send)
