@@ -259,7 +259,7 @@ def run_once(
 ) -> Run:
     """One run in a fresh lab; never raises for what the lab or the product does.
 
-    `logs`: where the daemons' logs are copied to when the run breaks a rule or is odd.
+    `logs`: where the daemons' logs are copied to.
     """
     spec = LabSpec(prefix=prefix, family=family, lbs=fault.lbs, ports=(NEW_PORT, PORT))
     destroy(spec.prefix)
@@ -267,7 +267,7 @@ def run_once(
         with Cluster(spec) as cluster, ExitStack() as running:
             run = _run_in(cluster, fault, seed, load, running)
             run = replace(run, family=family, seed=seed, late_ms=late_ms(cluster))
-            if logs is not None and (run.broken or run.notes):
+            if logs is not None:
                 _keep_logs(cluster, logs)
             return run
     except LabError as error:
