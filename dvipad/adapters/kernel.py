@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Final, TypeAlias, assert_never
 
@@ -19,6 +19,7 @@ from dvipad.adapters.addresses import Addresses
 from dvipad.adapters.announce import Announcer
 from dvipad.adapters.bpf import layout
 from dvipad.adapters.bpf.crt import CrtRow
+from dvipad.adapters.bpf.libbpf import BpfError
 from dvipad.adapters.bpf.mtu import TunnelMtu
 from dvipad.adapters.bpf.plane import DataPlane
 from dvipad.adapters.bpf.settings import PlaneSettings
@@ -244,8 +245,11 @@ class Kernel:
 
     def repair(self) -> list[Address]:
         """To be called about once a second: puts back addresses that somebody removed, and
-        returns them; follows routes; ends connections that were too young to tell."""
+        returns them; does the same for programs; follows routes; ends connections that were too
+        young to tell."""
         self.plane.refresh_routes()
+        with suppress(BpfError):  # an uplink is away; it is tried again
+            self.plane.attach()
         self._check_tunnels()
         unclear, self._unclear = self._unclear, []
         for target, keys in unclear:

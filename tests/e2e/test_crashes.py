@@ -144,6 +144,25 @@ def delete_address(cluster: Cluster) -> None:
     )
 
 
+def delete_programs(cluster: Cluster) -> None:
+    """Somebody deletes the clsact qdisc of the uplink, and the eBPF programs with it."""
+    cluster.run("lb1", ["tc", "qdisc", "delete", "dev", "eth0", "clsact"])
+    show = ["tc", "filter", "show", "dev", "eth0", "ingress"]
+    cluster.wait_until(
+        lambda: "dvipad_ingress" in cluster.run("lb1", show).stdout, 5.0, "the program is back"
+    )
+
+
+def test_programs_that_somebody_removes_are_put_back(make_cluster: MakeCluster) -> None:
+    """Connections made in between may be refused; new ones are served within seconds."""
+    cluster = make_cluster()
+    with echo_servers(cluster):
+        dvipa = cluster.spec.dvipa()
+        delete_programs(cluster)
+        report = NewConnections(cluster, "client", dvipa, 80, rate=100, count=50).finish()
+    assert report.failed == {}
+
+
 @pytest.mark.parametrize("event", [flush_rules, delete_address])
 def test_what_somebody_removes_is_put_back(
     make_cluster: MakeCluster, event: Callable[[Cluster], None]

@@ -76,18 +76,25 @@ class DataPlane:
         """
         if not settings.uplinks:
             raise ValueError("a data plane needs an uplink")
-        devices = tuple(device.device(name) for name in settings.uplinks)
+        for name in settings.uplinks:
+            device.device(name)  # one that is missing is said before anything is loaded
         loaded, maps = loader.load(settings)
         try:
             plane = cls(settings, loaded, maps)
             plane.refresh_routes()
-            loader.attach(loaded, maps["uplinks"], devices)
+            plane.attach()
         except BaseException:
             for each in maps.values():
                 each.close()
             loaded.close()
             raise
         return plane
+
+    def attach(self) -> None:
+        """Puts the programs on the uplinks; to be repeated: somebody may have taken them off, or
+        made an uplink anew. Packets never meet an uplink without them in between."""
+        devices = tuple(device.device(name) for name in self.settings.uplinks)
+        loader.attach(self._object, self._maps["uplinks"], devices)
 
     def program_fd(self, name: str) -> int:
         """The descriptor of a loaded program, for test runs."""
