@@ -111,6 +111,9 @@ class Daemon:
         """An IPv6 XCF address cannot be used while the kernel checks it for duplicates."""
         give_up = time.monotonic() + LISTEN_S
         while True:
+            # From the moment in which it listens, a daemon without a lease counts as hung.
+            self._renewed_ms = now_ms()
+            self._renew_lease()
             try:
                 return await self.mesh.start()
             except OSError as error:
@@ -244,12 +247,12 @@ class Daemon:
         assert callable(work)
         loop = asyncio.get_running_loop()
         while True:
+            work()
             due = loop.time() + interval_s
             await asyncio.sleep(interval_s)
             late_s = loop.time() - due
             if late_s > LATE_S:
                 log.warning("the loop was %.0f ms late", late_s * 1000)
-            work()
 
     async def _repair(self) -> None:
         loop = asyncio.get_running_loop()

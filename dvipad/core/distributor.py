@@ -107,6 +107,7 @@ class Distributor:
         whole = gathering.received(name, message, self._context.now_ms)
         if whole is not None:
             self._snapshots.pop((message.dvipa, name), None)
+            vipa.unheard.discard(name)
             self._retain(message.dvipa, message.target, *whole)
 
     def _snapshot(self, name: str, message: NewConn) -> Collection:

@@ -42,6 +42,7 @@ class Peer:
     answered_ms: int
     session: int = 0
     listed: bool = False
+    joined: bool = False
     entries: dict[Address, VipaEntry] = field(default_factory=dict)
     reaches: frozenset[str] = frozenset()
     witnessed: dict[Address, Claim] = field(default_factory=dict)
@@ -126,6 +127,7 @@ class Membership:
         if peer is not None:
             peer.entries = {entry.dvipa: entry for entry in message.entries}
             peer.listed = True
+            peer.joined = message.joined
 
     def members_received(self, name: str, reaches: set[str]) -> None:
         """Nodes that peer `name` has a session with."""

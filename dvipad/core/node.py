@@ -274,12 +274,15 @@ class Node:
         if context.joined or self._started_ms is None:
             return
         listed = sum(peer.listed for peer in context.membership)
+        knowing = sum(peer.listed and peer.joined for peer in context.membership)
         seeds = context.settings.seeds
-        waited_ms = context.now_ms - self._started_ms
+        # Who was told of one peer only, the seed, needs somebody who knows the others.
+        complete = listed >= seeds if seeds > 1 else knowing >= seeds == 1
         missing = context.membership.mentioned() - context.membership.names_up()
-        factor = 1 if listed and not missing else ALONE_FACTOR
+        factor = 1 if knowing and not missing and seeds else ALONE_FACTOR
         patience_ms = context.settings.timers.join_ms * factor
-        context.joined = waited_ms >= patience_ms or (seeds > 0 and listed >= seeds and not missing)
+        waited_ms = context.now_ms - self._started_ms
+        context.joined = waited_ms >= patience_ms or (complete and not missing)
 
     def _make_sure(self) -> None:
         """A doubt ends when every peer whose session is new has said what it owns.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dvipad.address import Address
 from dvipad.config.model import OWNER_RANK, Backup, Define, Distribute, Moveable
 from dvipad.core.candidates import Candidates
-from dvipad.core.context import REPORT_AGAIN_MS, STOP_LINGER_MS, STOP_MS, Context
+from dvipad.core.context import FORGET_MS, REPORT_AGAIN_MS, STOP_LINGER_MS, STOP_MS, Context
 from dvipad.core.crt import Collection
 from dvipad.core.effects import Broadcast, DumpSockets, Send, SetMembers, WatchDvipas
 from dvipad.core.inputs import Adopted, CrtDumped
@@ -27,13 +27,13 @@ class Owners:
     def __init__(self, context: Context, show: Callable[[Address], None]) -> None:
         self._context = context
         self._vipas: dict[Address, Ownership] = {}
-        self._takeover = Takeover(context, self.vipa_list, show)
+        self._takeover = Takeover(context, self.vipa_list, show, self.effective)
         self._inherited: dict[Address, tuple[Distribute, ...]] = {}
         self._candidates = Candidates(context)
         self._members: frozenset[Address] = frozenset()
         self._watched: frozenset[Address] = frozenset()
         self._testified: dict[Address, Claim | None] = {}
-        self._offered: tuple[tuple[object, ...], ...] = ()
+        self._offered: tuple[object, ...] = ()
         self._rechecks: dict[Address, Collection] = {}
         self._recheck_ms: dict[Address, int] = {}
         self.collections: dict[Address, Collection] = self._takeover.collections
@@ -257,6 +257,7 @@ class Owners:
                 del self._recheck_ms[dvipa]
                 self.recheck(dvipa, again=False)
         for vipa in list(self):
+            self._takeover.hear_again(vipa)
             for _ in range(ROWS_PER_STEP):
                 facts = self._facts(vipa)
                 trigger = due(vipa, facts)
@@ -309,7 +310,7 @@ class Owners:
 
     def vipa_list(self) -> VipaList:
         """This node's whole list (D2)."""
-        return VipaList(tuple(self._entry(vipa) for vipa in self))
+        return VipaList(tuple(self._entry(vipa) for vipa in self), self._context.joined)
 
     def announce_list(self) -> None:
         """Send the list to everybody: it changed."""
@@ -351,7 +352,7 @@ class Owners:
 
     def _republish(self) -> None:
         """Peers follow the profile, and whether this node is fit: they choose by that (D2)."""
-        offered = tuple(self._offer(vipa) for vipa in self)
+        offered = (self._context.joined, *(self._offer(vipa) for vipa in self))
         if offered != self._offered:
             self._offered = offered
             self._context.emit(Broadcast(self.vipa_list()))
@@ -374,6 +375,9 @@ class Owners:
                 times.append(vipa.since_ms + 3 * timers.collect_ms)
             if vipa.state is State.MOVING:
                 times.append(vipa.since_ms + linger)
+            for name in vipa.unheard:
+                peer = context.membership.get(name)
+                times.append(0 if peer is None else peer.since_ms + FORGET_MS)
         times += self._recheck_ms.values()
         if context.stopping_since_ms is not None:
             times.append(context.stopping_since_ms + STOP_MS)

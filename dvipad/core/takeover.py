@@ -10,9 +10,11 @@ from collections.abc import Callable
 from typing import assert_never
 
 from dvipad.address import Address
+from dvipad.config.model import Distribute
 from dvipad.core import crt
-from dvipad.core.context import RETRY_MS, Context
+from dvipad.core.context import FORGET_MS, RETRY_MS, Context
 from dvipad.core.crt import Collection
+from dvipad.core.dpt import target_spec
 from dvipad.core.effects import (
     Announce,
     Broadcast,
@@ -28,22 +30,25 @@ from dvipad.core.effects import (
 )
 from dvipad.core.membership import Claim, Life
 from dvipad.core.triggers import Facts
-from dvipad.core.vipa import Action, Ownership, Trigger
+from dvipad.core.vipa import Action, Ownership, State, Trigger
 from dvipad.wire.messages import Dvipa, Move, VipaList
 
 
 class Takeover:
-    """Carries out the actions; `vipa_list` gives the node's list, `show` its part as target."""
+    """Carries out the actions; `vipa_list` gives the node's list, `show` its part as target,
+    `effective` how it distributes."""
 
     def __init__(
         self,
         context: Context,
         vipa_list: Callable[[], VipaList],
         show: Callable[[Address], None],
+        effective: Callable[[Address], tuple[Distribute, ...]],
     ) -> None:
         self._context = context
         self._vipa_list = vipa_list
         self._show = show
+        self._effective = effective
         self.collections: dict[Address, Collection] = {}
 
     def act(self, vipa: Ownership, trigger: Trigger, facts: Facts, highest: int) -> bool:
@@ -162,11 +167,38 @@ class Takeover:
 
     def _complete(self, vipa: Ownership) -> None:
         self.collections.pop(vipa.dvipa, None)
+        vipa.unheard = self._silent_targets(vipa.dvipa)
+        vipa.withholding = bool(vipa.unheard)
         self._begin(
             vipa,
-            SetDvipa(vipa.dvipa, Role.OWNER, vipa.epoch),
+            SetDvipa(vipa.dvipa, Role.OWNER, vipa.epoch, collecting=vipa.withholding),
             Broadcast(Dvipa(Move.COMPLETE, vipa.dvipa, vipa.epoch)),
         )
+
+    def _silent_targets(self, dvipa: Address) -> set[str]:
+        """Targets that fell silent lately: they, or only the way to them, may be gone."""
+        rows, now_ms = self._effective(dvipa), self._context.now_ms
+        return {
+            peer.member.name
+            for peer in self._context.membership
+            if peer.life is Life.DEAD
+            and not peer.left
+            and now_ms < peer.since_ms + FORGET_MS
+            and any(target_spec(row, peer.member.xcf) for row in rows)
+        }
+
+    def hear_again(self, vipa: Ownership) -> None:
+        """Nobody's connections are awaited any more once all were heard of, or are forgotten."""
+        if vipa.state is not State.ACTIVE or not vipa.withholding:
+            return
+        for name in list(vipa.unheard):
+            peer = self._context.membership.get(name)
+            dead = peer is not None and peer.life is Life.DEAD
+            if peer is None or (dead and self._context.now_ms >= peer.since_ms + FORGET_MS):
+                vipa.unheard.discard(name)
+        if not vipa.unheard:
+            vipa.withholding = False
+            self._context.emit(SetDvipa(vipa.dvipa, Role.OWNER, vipa.epoch))
 
     def _give_up(self, vipa: Ownership, rival: Claim | None) -> None:
         """Relay first, hide next, hand over then: what arrives in between is the successor's."""
@@ -174,6 +206,7 @@ class Takeover:
             vipa.successor, vipa.epoch = vipa.asked_by, vipa.asked_epoch
         elif rival is not None:
             vipa.successor, vipa.epoch = rival.name, rival.epoch
+        vipa.unheard, vipa.withholding = set(), False
         vipa.crt_dump = None
         vipa.done = False
         vipa.failed = ""
@@ -219,3 +252,4 @@ def _forget_talks(vipa: Ownership) -> None:
     """What was asked, offered or released concerned the former owner."""
     vipa.asked_by = vipa.offered_by = vipa.offered_to = None
     vipa.released = vipa.rival_released = False
+    vipa.unheard, vipa.withholding = set(), False

@@ -5,7 +5,7 @@ No other module sets the state of an `Ownership`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -117,7 +117,9 @@ class Ownership:
 
     `rank`: 255 VIPADEFINE, 1-254 VIPABACKUP, 0 the profile does not name it any more.
     `epoch`: of the own claim in OWNING and PREPARING states, else the last one known.
-    `effect_id`: the sequence whose completion is awaited; others are superseded.
+    `unheard`: targets that were dead to this node when it took over and may live: until they
+    are heard of, what the CRT does not know waits (`withholding`). `effect_id`: the sequence
+    whose completion is awaited; others are superseded.
     """
 
     dvipa: Address
@@ -139,6 +141,8 @@ class Ownership:
     offered_to: str | None = None
     released: bool = False
     rival_released: bool = False
+    unheard: set[str] = field(default_factory=set)
+    withholding: bool = False
     crt_dump: tuple[tuple[Address, bytes, bytes], ...] | None = None
 
     def take(self, trigger: Trigger, now_ms: int) -> tuple[Action, State, State] | None:

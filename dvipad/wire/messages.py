@@ -76,9 +76,14 @@ class VipaEntry:
 
 @dataclass(frozen=True, slots=True)
 class VipaList:
-    """The sender's whole list (D2); what it does not name any more is gone."""
+    """The sender's whole list (D2); what it does not name any more is gone.
+
+    `joined`: the sender knows the cluster; one that starts does not yet, and its word is not
+    enough for others that start.
+    """
 
     entries: tuple[VipaEntry, ...]
+    joined: bool = True
 
 
 @dataclass(frozen=True, slots=True)

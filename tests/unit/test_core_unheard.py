@@ -1,0 +1,53 @@
+"""A target that is silent to a new distributor may live: its connections are not reset."""
+
+from __future__ import annotations
+
+from dvipad.config.model import Define, DistMethod, Distribute, PortRange, Profile
+from dvipad.core.context import FORGET_MS
+from dvipad.core.effects import SetDvipa
+from dvipad.core.inputs import ProfileChanged
+from dvipad.core.vipa import State
+from dvipad.wire.events import DownReason, MessageReceived, PeerDown, PeerUp
+from dvipad.wire.messages import NewConn, VipaEntry, VipaList
+from tests.unit_core_driver import DVIPA, LB2, TARGET, Driver
+
+OWNED = VipaList((VipaEntry(DVIPA, 100, True, True, 4),))
+
+
+def after_takeover() -> Driver:
+    """LB2 owned the DVIPA; it fell silent together with the target, and this node took over."""
+    driver = Driver()
+    row = Distribute(DVIPA, (PortRange(80, 80),), None, DistMethod.ROUNDROBIN)
+    driver.feed(ProfileChanged(Profile(defines=(Define(DVIPA, 24),), distributes=(row,))))
+    driver.feed(MessageReceived("lb2", OWNED))
+    driver.feed(PeerDown("t1", DownReason.SILENT))
+    driver.feed(PeerDown("lb2", DownReason.SILENT))
+    driver.pass_time(1)
+    assert driver.state is State.ACTIVE
+    return driver
+
+
+def withholds(driver: Driver) -> bool:
+    """Whether the data plane lets unknown packets wait."""
+    rules = [step for step in driver.steps() if isinstance(step, SetDvipa)]
+    return rules[-1].collecting
+
+
+def test_unknown_packets_wait_until_the_target_was_heard() -> None:
+    driver = after_takeover()
+    assert withholds(driver)
+    for member in (TARGET, LB2):
+        driver.feed(PeerUp(member, 2))
+        driver.feed(MessageReceived(member.name, VipaList(())))
+        assert withholds(driver)
+        vipa = driver.node.owners.get(DVIPA)
+        assert vipa is not None
+        last = NewConn(DVIPA, vipa.epoch, member.xcf, b"", b"", snapshot=True, last=True)
+        driver.feed(MessageReceived(member.name, last))
+    assert not withholds(driver)
+
+
+def test_a_target_that_stays_silent_is_forgotten() -> None:
+    driver = after_takeover()
+    driver.pass_time(FORGET_MS)
+    assert not withholds(driver)
