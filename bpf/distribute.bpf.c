@@ -45,10 +45,9 @@ static __always_inline int owner_miss(struct __sk_buff *skb, const struct ip *ip
 	bool collecting = dvipa->flags & DVIPA_COLLECTING;
 	struct service *service;
 
-	/* Somebody else decides by now; what we chose, he would not know. */
-	if (lease_lapsed(skb))
-		return drop(COUNT_LEASE_LAPSED);
 	if (!segment->syn) {
+		if (lease_lapsed(skb))
+			return drop(COUNT_LEASE_LAPSED);
 		/* Unanswered, never reset: the other end sends it again. */
 		if (collecting)
 			return drop(COUNT_COLLECTING);
@@ -113,6 +112,10 @@ static __always_inline int decide(struct __sk_buff *skb, const struct ip *ip, bo
 	}
 	if (dvipa->role == ROLE_HIDDEN) /* a stale neighbour cache must not get a RST from us */
 		return relayed ? local(COUNT_HIDDEN_ACCEPTED) : drop(COUNT_HIDDEN_STRAY);
+	/* Somebody else decides by now. A first SYN that was lost, repeated to our target, would
+	 * make a connection that he does not know, if he has counted its connections already. */
+	if (segment.syn && dvipa->role == ROLE_OWNER && lease_lapsed(skb))
+		return drop(COUNT_LEASE_LAPSED);
 	target = crt_lookup(&segment);
 	if (target != MISS) {
 		if (target == THIS_NODE)

@@ -114,7 +114,7 @@ class QueueConfig:
 
     number: int = 4780
     budget_per_s: int = 2000
-    window: int = 32
+    window: int = 10
     stale_ms: int = 300
     hung_ms: int = 150
 

@@ -26,6 +26,8 @@ DOUBLE_MS: Final = 50
 """Two that took it at the same instant have found out by then."""
 SPREAD_MS: Final = 300
 """What a node says of its listeners is distributed by then."""
+REFUSED_MS = 100
+"""A connection made by an owner that cannot stay one, because its kernel refuses, goes with it."""
 SETTLE_MS: Final = 1_200
 """A daemon that started, or was disturbed, is not held to much for so long."""
 DETECT_MS: Final = 700
@@ -54,6 +56,7 @@ class Checks:
         self._epochs: dict[tuple[str, Address], int] = {}
         self._all_disturbed_ms = 0
         self._pairs_ms: dict[frozenset[str], int] = {}
+        self._refused_ms: list[int] = []
         self._faults: list[tuple[int, Fault]] = []
         self._steps = 0
         self._doubles: dict[tuple[str, Address, str, str], int] = {}
@@ -295,6 +298,10 @@ class Checks:
             self.fail("reset", f"{connection} by {name}: {why}")
         connection.excuse = excuse
 
+    def refused_by_kernel(self) -> None:
+        """A kernel refuses a step of a takeover or takeback; one that is well never does."""
+        self._refused_ms.append(self._world.loop.now_ms)
+
     def excuse(self, connection: Connection) -> str:
         """Why a living connection may have been lost: its target could not say that it has it.
 
@@ -303,6 +310,9 @@ class Checks:
         grace, may lose them; nothing else may.
         """
         since_ms = connection.born_ms - SETTLE_MS
+        for at_ms in self._refused_ms:
+            if abs(at_ms - connection.opened_ms) <= REFUSED_MS:
+                return f"an owner's kernel refused a step at {at_ms}, when it was opened"
         target = connection.target
         first = self._world.scenario.hosts[0].name
         dark = {

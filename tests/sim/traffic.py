@@ -268,6 +268,8 @@ class Traffic:
         """Target of a packet; without one: why it goes to the stack, empty: it is dropped."""
         kernel, rules = host.kernel, host.kernel.dvipas[connection.dvipa]
         syn = packet is Packet.SYN
+        if syn and rules.role is Role.OWNER and kernel.lapsed(host.clock_ms()):
+            return None, ""
         known = kernel.lookup(connection.key, syn, packet is Packet.FIN, host.clock_ms())
         if known is not None:
             return known, ""

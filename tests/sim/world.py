@@ -217,7 +217,10 @@ class World:
     def fails(self, effect: KernelEffect) -> bool:
         """Whether a step of a sequence fails."""
         percent = self.scenario.fail_percent
-        return not self.healing and percent > 0 and self.random.randrange(100) < percent
+        failed = not self.healing and percent > 0 and self.random.randrange(100) < percent
+        if failed:
+            self.checks.refused_by_kernel()
+        return failed
 
     def left(self, daemon: Daemon) -> None:
         """The daemon was stopped, and gave everything up."""

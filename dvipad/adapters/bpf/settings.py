@@ -54,7 +54,7 @@ class PlaneSettings:
     mesh_port: int = 4780
     stale_ms: int = 300
     budget_per_s: int = 2000
-    window: int = 32
+    window: int = 10
     established: int = 262_144
     embryonic: int = 65_536
     mtu: int | None = None
