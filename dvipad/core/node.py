@@ -206,6 +206,7 @@ class Node:
     def _sockets_dumped(self, event: SocketsDumped) -> None:
         if self.target.sockets_dumped(event):
             return
+        self.owners.sockets_dumped(event)
         found = self.owners.collecting(event.effect_id)
         if found is not None:
             self.distributor.own_connections(found[0], event, found[1])

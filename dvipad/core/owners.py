@@ -10,7 +10,7 @@ from dvipad.core.candidates import Candidates
 from dvipad.core.context import FORGET_MS, REPORT_AGAIN_MS, STOP_LINGER_MS, STOP_MS, Context
 from dvipad.core.crt import Collection
 from dvipad.core.effects import Broadcast, DumpSockets, Send, SetMembers, WatchDvipas
-from dvipad.core.inputs import Adopted, CrtDumped
+from dvipad.core.inputs import Adopted, CrtDumped, SocketsDumped
 from dvipad.core.membership import Claim, Life, make_claim
 from dvipad.core.takeover import Takeover
 from dvipad.core.triggers import Facts, due
@@ -236,6 +236,12 @@ class Owners:
             if vipa.effect_id == event.effect_id and vipa.state is State.GIVING:
                 vipa.crt_dump = event.entries
 
+    def sockets_dumped(self, event: SocketsDumped) -> None:
+        """The connections that end here, of a DVIPA that is being given up."""
+        for vipa in self:
+            if vipa.effect_id == event.effect_id and vipa.state is State.GIVING:
+                vipa.socket_dump = (event.established, event.embryonic)
+
     def collecting(self, effect_id: int) -> tuple[Ownership, Collection] | None:
         """The collection whose own part the dump `effect_id` is."""
         for dvipa, collection in self.collections.items():
@@ -320,10 +326,14 @@ class Owners:
         return not self._leaving(vipa) and self._context.now_ms >= vipa.retry_ms
 
     def _entry(self, vipa: Ownership) -> VipaEntry:
-        rank = vipa.rank if self._fit(vipa) or vipa.owning else 0
-        epoch = vipa.epoch if vipa.owning else self._candidates.highest(vipa.dvipa)
-        rows = self.effective(vipa.dvipa) if vipa.owning else ()
-        return VipaEntry(vipa.dvipa, rank, vipa.creates, vipa.owning, epoch, rows)
+        # Until it is released the old claim stands, or the successor would miss its owner.
+        giving = vipa.state is State.GIVING
+        owner = vipa.owning or giving
+        rank = vipa.rank if self._fit(vipa) or owner else 0
+        epoch = vipa.held_epoch if giving else vipa.epoch
+        epoch = epoch if owner else self._candidates.highest(vipa.dvipa)
+        rows = self.effective(vipa.dvipa) if owner else ()
+        return VipaEntry(vipa.dvipa, rank, vipa.creates, owner, epoch, rows)
 
     def greet(self, name: str) -> None:
         """A session with `name` began: what it missed of a takeback under way."""

@@ -202,6 +202,7 @@ class Takeover:
 
     def _give_up(self, vipa: Ownership, rival: Claim | None) -> None:
         """Relay first, hide next, hand over then: what arrives in between is the successor's."""
+        vipa.held_epoch = vipa.epoch
         if vipa.asked_by is not None:
             vipa.successor, vipa.epoch = vipa.asked_by, vipa.asked_epoch
         elif rival is not None:
@@ -216,13 +217,17 @@ class Takeover:
         steps = (
             SetDvipa(vipa.dvipa, Role.MOVING, vipa.epoch, successor=successor),
             PlaceAddress(vipa.dvipa, False),
+            DumpSockets(vipa.effect_id, vipa.dvipa),
             DumpCrt(vipa.effect_id, vipa.dvipa),
         )
         self._context.emit(Sequence(vipa.effect_id, steps))
 
     def _release(self, vipa: Ownership) -> None:
         successor = vipa.successor or ""
-        for target, established, embryonic in vipa.crt_dump or ():
+        # Connections that ended up here without a choice are in no CRT, but in the sockets.
+        own = (self._context.settings.xcf, *vipa.socket_dump)
+        vipa.socket_dump = (b"", b"")
+        for target, established, embryonic in (own, *(vipa.crt_dump or ())):
             for message in crt.batches(
                 vipa.dvipa, vipa.epoch, target, established, embryonic, snapshot=False
             ):

@@ -117,9 +117,10 @@ class Ownership:
 
     `rank`: 255 VIPADEFINE, 1-254 VIPABACKUP, 0 the profile does not name it any more.
     `epoch`: of the own claim in OWNING and PREPARING states, else the last one known.
-    `unheard`: targets that were dead to this node when it took over and may live: until they
-    are heard of, what the CRT does not know waits (`withholding`). `effect_id`: the sequence
-    whose completion is awaited; others are superseded.
+    `held_epoch`: of the claim that is being given up. `unheard`: targets that were dead to this
+    node when it took over and may live: until they are heard of, what the CRT does not know
+    waits (`withholding`). `effect_id`: the sequence whose completion is awaited; others are
+    superseded. `crt_dump`, `socket_dump`: what is handed over.
     """
 
     dvipa: Address
@@ -130,6 +131,7 @@ class Ownership:
     state: State = State.BACKUP
     since_ms: int = 0
     epoch: int = 0
+    held_epoch: int = 0
     effect_id: int = 0
     done: bool = False
     failed: str = ""
@@ -144,6 +146,7 @@ class Ownership:
     unheard: set[str] = field(default_factory=set)
     withholding: bool = False
     crt_dump: tuple[tuple[Address, bytes, bytes], ...] | None = None
+    socket_dump: tuple[bytes, bytes] = (b"", b"")
 
     def take(self, trigger: Trigger, now_ms: int) -> tuple[Action, State, State] | None:
         """Take the table's row for `trigger`: (action, state before, state after).
