@@ -20,7 +20,7 @@ STOP_LINGER_MS: Final = 200
 REPORT_AGAIN_MS = 6_000
 """A target lists its connections once more so long after it had to list them: entries that were
 too young for a comparison then (`distributor.SNAPSHOT_MARGIN_MS`) are not any more."""
-SHOW_AGAIN_MS: Final = 200
+SHOW_AGAIN_MS: Final = 20
 """What this node is to a DVIPA as a target is tried again so soon after it failed: until then it
 may look like the owner that it was."""
 RETRY_MS: Final = 5_000
