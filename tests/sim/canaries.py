@@ -224,7 +224,9 @@ CANARIES: Final = (
     Canary("a CRT is complete at once", poison=_swap(Collection, "complete", _impatient), hint=39),
     Canary("no better candidate counts", poison=_swap(Candidates, "entitled", _greedy), hint=3),
     Canary("never yields to a higher claim", poison=_swap(_OWNERS, "due", _stubborn), hint=12),
-    Canary("takes back what nobody released", poison=_swap(_OWNERS, "due", _unconfirmed), hint=342),
+    Canary(
+        "takes back what nobody released", poison=_swap(_OWNERS, "due", _unconfirmed), hint=1352
+    ),
     Canary("believes old failures", poison=_swap(Owners, "effect_failed", _believe), hint=4),
     Canary("equal claims stay equal", poison=_swap(_OWNERS, "make_claim", _tie)),
 )
