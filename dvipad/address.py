@@ -33,3 +33,8 @@ def unpack(data: bytes) -> Address:
 def parse(text: str) -> Address:
     """The address that `text` spells; raises ``ValueError`` for anything else."""
     return ip_address(text)
+
+
+def order(address: Address) -> tuple[int, bytes]:
+    """Sorts addresses of both families: IPv4 before IPv6, by value."""
+    return address.version, address.packed

@@ -159,7 +159,6 @@ class Node:
             case StopRequested():
                 if not self.context.stopping:
                     self.context.stopping_since_ms = self.context.now_ms
-                    self.owners.announce_list()
             case _:
                 assert_never(event)
 

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dvipad.address import Address
 from dvipad.config.model import OWNER_RANK, Backup, Define, Distribute, Moveable
 from dvipad.core.candidates import Candidates
-from dvipad.core.context import FORGET_MS, REPORT_AGAIN_MS, STOP_LINGER_MS, STOP_MS, Context
+from dvipad.core.context import FORGET_MS, STOP_LINGER_MS, STOP_MS, Context
 from dvipad.core.crt import Collection
-from dvipad.core.effects import Broadcast, DumpSockets, Send, SetMembers, WatchDvipas
+from dvipad.core.effects import Broadcast, Send, SetMembers, WatchDvipas
 from dvipad.core.inputs import Adopted, CrtDumped, SocketsDumped
 from dvipad.core.membership import Claim, Life, make_claim
+from dvipad.core.rechecks import Rechecks
 from dvipad.core.takeover import Takeover
 from dvipad.core.triggers import Facts, due
 from dvipad.core.vipa import Ownership, State
+from dvipad.core.witnesses import Witnesses
 from dvipad.wire.messages import Dvipa, Move, VipaEntry, VipaList, Witness
 
 ROWS_PER_STEP = 8
@@ -32,10 +34,9 @@ class Owners:
         self._candidates = Candidates(context)
         self._members: frozenset[Address] = frozenset()
         self._watched: frozenset[Address] = frozenset()
-        self._testified: dict[Address, Claim | None] = {}
         self._offered: tuple[object, ...] = ()
-        self._rechecks: dict[Address, Collection] = {}
-        self._recheck_ms: dict[Address, int] = {}
+        self._rechecks = Rechecks(context)
+        self._witnesses = Witnesses(context)
         self.collections: dict[Address, Collection] = self._takeover.collections
 
     def __iter__(self) -> Iterator[Ownership]:
@@ -57,7 +58,6 @@ class Owners:
         for dvipa, vipa in self._vipas.items():
             if dvipa not in named:
                 vipa.rank, vipa.creates = 0, False
-        self.announce_list()
 
     def _configure(self, vipa: Ownership, row: Define | Backup) -> None:
         vipa.prefix_length = row.prefix_length
@@ -85,15 +85,8 @@ class Owners:
     def recheck(self, dvipa: Address, again: bool = True) -> None:
         """Ends of own connections may have been missed: compare, and again when all are old."""
         vipa = self._vipas.get(dvipa)
-        if vipa is None or not vipa.wants_crt or dvipa in self.collections:
-            return
-        effect_id, own = self._context.new_id(), self._context.settings.name
-        now_ms = self._context.now_ms
-        self._recheck_ms.pop(dvipa, None)
-        if again:
-            self._recheck_ms[dvipa] = now_ms + REPORT_AGAIN_MS
-        self._rechecks[dvipa] = Collection(vipa.epoch, now_ms, {own}, effect_id)
-        self._context.emit(DumpSockets(effect_id, dvipa))
+        if vipa is not None and vipa.wants_crt and dvipa not in self.collections:
+            self._rechecks.ask(vipa, again)
 
     # -- who has it ---------------------------------------------------------------------------
 
@@ -182,18 +175,9 @@ class Owners:
                 pass  # targets answer with their connections; the owner stays what it is
 
     def witnessed(self, name: str, message: Witness) -> None:
-        """Peer `name` says whose claim of a DVIPA it hears; it may hear whom this node cannot."""
+        """Peer `name` says whose claim of a DVIPA it hears."""
         self._candidates.heard(message.dvipa, message.epoch)
-        claim = make_claim(message.epoch, message.rank, message.owner) if message.owner else None
-        self._context.membership.witnessed(name, message.dvipa, claim)
-
-    def _testify(self) -> None:
-        """Tell everybody whose claim this node hears, when that changed."""
-        heard = {dvipa: self._hears(dvipa) for dvipa in self.named()}
-        for dvipa, claim in heard.items():
-            if claim != self._testified.get(dvipa):
-                self._context.emit(Broadcast(_testimony(dvipa, claim)))
-        self._testified = heard
+        self._witnesses.heard(name, message)
 
     def _hears(self, dvipa: Address) -> Claim | None:
         vipa = self._vipas.get(dvipa)
@@ -247,21 +231,18 @@ class Owners:
         for dvipa, collection in self.collections.items():
             if collection.own_effect == effect_id:
                 return self._vipas[dvipa], collection
-        for dvipa, check in list(self._rechecks.items()):
-            if check.own_effect == effect_id:
-                del self._rechecks[dvipa]
-                vipa = self._vipas.get(dvipa)
-                return (vipa, check) if vipa is not None and vipa.wants_crt else None
-        return None
+        found = self._rechecks.answered(effect_id)
+        vipa = self._vipas.get(found[0]) if found is not None else None
+        if found is None or vipa is None or not vipa.wants_crt:
+            return None
+        return vipa, found[1]
 
     # -- deciding -----------------------------------------------------------------------------
 
     def refresh(self) -> None:
         """Take every row of the table that is due."""
-        for dvipa, at_ms in list(self._recheck_ms.items()):
-            if self._context.now_ms >= at_ms:
-                del self._recheck_ms[dvipa]
-                self.recheck(dvipa, again=False)
+        for dvipa in self._rechecks.due():
+            self.recheck(dvipa, again=False)
         for vipa in list(self):
             self._takeover.hear_again(vipa)
             for _ in range(ROWS_PER_STEP):
@@ -318,10 +299,6 @@ class Owners:
         """This node's whole list (D2)."""
         return VipaList(tuple(self._entry(vipa) for vipa in self), self._context.joined)
 
-    def announce_list(self) -> None:
-        """Send the list to everybody: it changed."""
-        self._context.emit(Broadcast(self.vipa_list()))
-
     def _fit(self, vipa: Ownership) -> bool:
         return not self._leaving(vipa) and self._context.now_ms >= vipa.retry_ms
 
@@ -343,9 +320,7 @@ class Owners:
             collection = self.collections.get(vipa.dvipa)
             if collection is not None:
                 collection.awaiting.add(name)
-        for dvipa, claim in self._testified.items():
-            if claim is not None and claim.name != name:
-                self._context.emit(Send(name, _testimony(dvipa, claim)))
+        self._witnesses.greet(name)
 
     def publish(self, hidden: Iterable[Address]) -> None:
         """Tell the data plane who the members are, and the socket watcher which DVIPAs count."""
@@ -354,7 +329,7 @@ class Owners:
             self._members = members
             self._context.emit(SetMembers(members))
         self._republish()
-        self._testify()
+        self._witnesses.testify({dvipa: self._hears(dvipa) for dvipa in self.named()})
         watched = frozenset(hidden) | frozenset(self._vipas)
         if watched != self._watched:
             self._watched = watched
@@ -388,13 +363,7 @@ class Owners:
             for name in vipa.unheard:
                 peer = context.membership.get(name)
                 times.append(0 if peer is None else peer.since_ms + FORGET_MS)
-        times += self._recheck_ms.values()
+        times += self._rechecks.deadlines()
         if context.stopping_since_ms is not None:
             times.append(context.stopping_since_ms + STOP_MS)
         return times
-
-
-def _testimony(dvipa: Address, claim: Claim | None) -> Witness:
-    if claim is None:
-        return Witness(dvipa, 0, 0, "")
-    return Witness(dvipa, claim.epoch, claim.rank, claim.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from dvipad.address import Address
+from dvipad.address import Address, order
 from dvipad.config.model import Distribute
 from dvipad.core import crt
 from dvipad.core.context import REPORT_AGAIN_MS, SHOW_AGAIN_MS, Context
@@ -74,7 +74,7 @@ class Target:
             if self._context.now_ms >= at_ms:
                 del self._show_again[dvipa]
                 self.show(dvipa)
-        for dvipa in sorted(still_named | self.hidden, key=_order):
+        for dvipa in sorted(still_named | self.hidden, key=order):
             self._follow(dvipa, dvipa in still_named)
         self._publish()
 
@@ -152,7 +152,7 @@ class Target:
     def _publish(self) -> None:
         """Send what changed since the last SRVSTAT, to everybody: backups know it ahead."""
         own = self._context.settings.name
-        for dvipa in sorted(self.hidden, key=_order):
+        for dvipa in sorted(self.hidden, key=order):
             if self._distribution(dvipa) is None:
                 continue
             now = {} if dvipa in self.quiescing else self.status(dvipa)
@@ -247,7 +247,7 @@ class Target:
 
     def events_missed(self, dvipas: frozenset[Address]) -> None:
         """Who has the connections of these DVIPAs gets the whole list again."""
-        for dvipa in sorted(dvipas, key=_order):
+        for dvipa in sorted(dvipas, key=order):
             for name, epoch in self._interested(dvipa):
                 del self._reported[dvipa, name]
                 self.report(dvipa, name, epoch)
@@ -262,10 +262,6 @@ class Target:
 
 def _is_wildcard(bound: Address | None, dvipa: Address) -> bool:
     return bound is None or (bound.is_unspecified and bound.version == dvipa.version)
-
-
-def _order(dvipa: Address) -> tuple[int, bytes]:
-    return dvipa.version, dvipa.packed
 
 
 def _by_name(item: tuple[tuple[Address, str], tuple[int, int]]) -> str:

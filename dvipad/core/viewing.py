@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dvipad.address import Address
+from dvipad.address import Address, order
 from dvipad.config.model import OWNER_RANK
 from dvipad.core.context import Context
 from dvipad.core.distributor import Distributor
@@ -25,7 +25,7 @@ _STATUS = {
 def view_of(context: Context, owners: Owners, target: Target, distributor: Distributor) -> NodeView:
     """Everything that this node knows now."""
     settings = context.settings
-    dvipas = sorted({vipa.dvipa for vipa in owners} | target.hidden, key=_order)
+    dvipas = sorted({vipa.dvipa for vipa in owners} | target.hidden, key=order)
     names = {peer.member.xcf: peer.member.name for peer in context.membership}
     names[settings.xcf] = settings.name
     return NodeView(
@@ -53,7 +53,7 @@ def view_of(context: Context, owners: Owners, target: Target, distributor: Distr
                 service.offload,
             )
             for (dvipa, port), service in sorted(
-                distributor.services().items(), key=lambda item: (_order(item[0][0]), item[0][1])
+                distributor.services().items(), key=lambda item: (order(item[0][0]), item[0][1])
             )
             for row in service.rows
         ),
@@ -101,7 +101,3 @@ def _dvipa(context: Context, owners: Owners, target: Target, dvipa: Address) -> 
         vipa.moveable.value,
         vipa.since_ms,
     )
-
-
-def _order(dvipa: Address) -> tuple[int, bytes]:
-    return dvipa.version, dvipa.packed

@@ -93,7 +93,9 @@ class Faults:
                     host.set_listener(listener, True)
             case Kind.STALL:
                 world.hosts[name].disturb()
-            case Kind.SLOW | Kind.MISS:
+            case Kind.MISS:
+                world.hosts[name].notice_missed()
+            case Kind.SLOW:
                 pass
             case _:
                 assert_never(fault.kind)

@@ -157,14 +157,13 @@ class Host:
             daemon.later(self.world.random.randint(1, 10), ended)
 
     def miss_events(self, lasts_ms: int) -> None:
-        """Events are lost for a while; the watcher notices at the end."""
+        """Events are lost for a while."""
         self.missing_until_ms = self.world.loop.now_ms + lasts_ms
 
-        def notice() -> None:
-            if self.daemon is not None:
-                self.daemon.later(0, lambda: EventsMissed(self.kernel.watched))
-
-        self.world.loop.after(lasts_ms, notice)
+    def notice_missed(self) -> None:
+        """The watcher notices that events were lost, at the end of it."""
+        if self.daemon is not None:
+            self.daemon.later(0, lambda: EventsMissed(self.kernel.watched))
 
 
 class World:

@@ -1,0 +1,48 @@
+"""The own connections compared with the CRT again: ends of some may have been missed (D7)."""
+
+from __future__ import annotations
+
+from dvipad.address import Address
+from dvipad.core.context import REPORT_AGAIN_MS, Context
+from dvipad.core.crt import Collection
+from dvipad.core.effects import DumpSockets
+from dvipad.core.vipa import Ownership
+
+
+class Rechecks:
+    """Comparisons under way, and those that are due once more when all entries are old enough."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._under_way: dict[Address, Collection] = {}
+        self._again_ms: dict[Address, int] = {}
+
+    def ask(self, vipa: Ownership, again: bool = True) -> None:
+        """List the connections of `vipa` that end here; with `again` once more later."""
+        context = self._context
+        self._again_ms.pop(vipa.dvipa, None)
+        if again:
+            self._again_ms[vipa.dvipa] = context.now_ms + REPORT_AGAIN_MS
+        effect_id = context.new_id()
+        own = {context.settings.name}
+        self._under_way[vipa.dvipa] = Collection(vipa.epoch, context.now_ms, own, effect_id)
+        context.emit(DumpSockets(effect_id, vipa.dvipa))
+
+    def due(self) -> list[Address]:
+        """DVIPAs to be asked once more; each is told once."""
+        now_ms = self._context.now_ms
+        due = [dvipa for dvipa, at_ms in self._again_ms.items() if now_ms >= at_ms]
+        for dvipa in due:
+            del self._again_ms[dvipa]
+        return due
+
+    def deadlines(self) -> list[int]:
+        """When one is due."""
+        return list(self._again_ms.values())
+
+    def answered(self, effect_id: int) -> tuple[Address, Collection] | None:
+        """The comparison whose list of sockets `effect_id` is; it is over with that."""
+        for dvipa, check in self._under_way.items():
+            if check.own_effect == effect_id:
+                return dvipa, self._under_way.pop(dvipa)
+        return None
