@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import time
+from typing import Final
 
 from dvipad.adapters.bpf.layout import Tunnel
 from dvipad.adapters.bpf.settings import PlaneSettings, object_file
@@ -15,6 +17,14 @@ from dvipad.wire.mesh import MeshSettings
 from dvipad.wire.messages import Hello, Member
 from dvipad.wire.redial import Endpoint
 from dvipad.wire.session import SessionSettings
+
+BEATS_PER_DEATH: Final = 10
+"""Heartbeats by UDP in `dead_ms`: all of them but one or two must be lost to look like a death."""
+BEAT_MIN_MS: Final = 5
+STUCK_FACTOR: Final = 10
+STUCK_MIN_MS: Final = 3000
+"""TCP repeats what was lost after 200 ms, and then more and more seldom; `dead_ms` has no part in
+that."""
 
 
 def core_settings(config: NodeConfig) -> NodeSettings:
@@ -39,12 +49,19 @@ def mesh_settings(config: NodeConfig) -> MeshSettings:
     """The mesh; the wall clock makes the incarnation grow with each start."""
     member = Member(config.name, config.xcf, config.mesh.port)
     timers = config.timers
+    session = SessionSettings(
+        heartbeat_ms=timers.heartbeat_ms,
+        dead_ms=timers.dead_ms,
+        beat_ms=min(timers.heartbeat_ms, max(BEAT_MIN_MS, timers.dead_ms // BEATS_PER_DEATH)),
+        stuck_ms=max(STUCK_MIN_MS, STUCK_FACTOR * timers.dead_ms),
+    )
     return MeshSettings(
         Hello(config.cluster, member, time.time_ns()),
         tuple(Endpoint(peer.address, peer.port) for peer in config.peers),
-        SessionSettings(heartbeat_ms=timers.heartbeat_ms, dead_ms=timers.dead_ms),
+        session,
         timers.redial_min_ms,
         timers.redial_max_ms,
+        secrets.token_bytes(32),
     )
 
 

@@ -1,13 +1,15 @@
-"""The mesh over TCP: an asyncio transport around `dvipad.wire.mesh.Mesh`.
+"""The mesh over TCP and UDP: an asyncio transport around `dvipad.wire.mesh.Mesh`.
 
 It decides nothing. One timer is armed from the mesh's deadline. In each turn of the loop asyncio
-runs what its sockets have to say, at most one portion of each, before the timers that are due: what
-peers have sent is drained, and bounded, before anybody is found silent.
+runs what its sockets have to say, at most one portion of each, before the timers that are due, and
+datagrams are read once more by the timer: what peers have sent is drained, and bounded, before
+anybody is found silent.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
 from collections.abc import Callable
@@ -17,8 +19,18 @@ from ipaddress import ip_address
 from itertools import count
 from typing import Any, Final, assert_never
 
+from dvipad.adapters.datagrams import Datagrams
+from dvipad.adapters.tcp_options import tune
 from dvipad.address import Address
-from dvipad.wire.actions import Close, Dial, Ending, MeshAction, Write
+from dvipad.wire.actions import (
+    Close,
+    Datagram,
+    DatagramsMissing,
+    Dial,
+    Ending,
+    MeshAction,
+    Write,
+)
 from dvipad.wire.events import HostAnswered, MeshEvent, MessageReceived, PeerDown, PeerUp
 from dvipad.wire.mesh import Mesh, MeshSettings
 from dvipad.wire.messages import Message
@@ -28,6 +40,8 @@ MAX_BUFFERED: Final = 32 * 1024 * 1024
 """Bytes that wait for one peer; a snapshot of a full CRT (262,144 connections) is 9 MB."""
 BACKLOG: Final = 128
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
+
+log = logging.getLogger(__name__)
 
 OnEvents = Callable[[list[MeshEvent]], None]
 
@@ -76,6 +90,7 @@ class MeshTransport:
         self._dead_ms = settings.mesh.session.dead_ms
         self.mesh = Mesh(settings.mesh, self._now_ms())
         self.counters = self.mesh.counters
+        self._datagrams = Datagrams(self._local, self._beat, self.counters)
         self._ids = count(1)
         self._connections: dict[int, _Connection] = {}
         self._closing: set[_Connection] = set()
@@ -89,19 +104,26 @@ class MeshTransport:
 
     async def start(self) -> None:
         """Listens and begins to dial. Raises ``OSError`` when it cannot listen."""
-        self._server = await self._loop.create_server(
-            partial(_Connection, self, None),
-            str(self._local.xcf),
-            self._local.port,
-            reuse_address=True,
-            backlog=BACKLOG,
-        )
+        self._datagrams.open()
+        try:
+            self._server = await self._loop.create_server(
+                partial(_Connection, self, None),
+                str(self._local.xcf),
+                self._local.port,
+                reuse_address=True,
+                backlog=BACKLOG,
+            )
+        except OSError:
+            self._datagrams.close()
+            raise
+        self._loop.add_reader(self._datagrams.fileno(), self._datagrams.drain)
         self._pump()
 
     async def stop(self, reason: str) -> None:
         """Says Goodbye to all, waits for at most `dead_ms` until it is sent, and lets go."""
         if self._server is not None:
             self._server.close()
+            self._loop.remove_reader(self._datagrams.fileno())
         for dial in self._dials:
             dial.cancel()
         self.mesh.leave(reason, self._now_ms())
@@ -114,6 +136,7 @@ class MeshTransport:
             for connection in tuple(self._closing):
                 self._abort(connection)
         await asyncio.gather(*self._dials, return_exceptions=True)
+        self._datagrams.close()
 
     def send(self, peer: str, message: Message) -> bool:
         """Sends `message` to node `peer`; False, and counted, when it is not up."""
@@ -134,9 +157,7 @@ class MeshTransport:
         self._connections[connection.id] = connection
         transport = _transport(connection)
         transport.set_write_buffer_limits(high=self._settings.max_buffered)
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 2 * self._dead_ms)
+        tune(transport.get_extra_info("socket"), self._settings.mesh.session.stuck_ms)
         if connection.endpoint is not None:
             self.mesh.dialled(connection.id, connection.endpoint, self._now_ms())
         else:
@@ -148,6 +169,10 @@ class MeshTransport:
         """Bytes came on a connection."""
         self.mesh.receive(connection.id, data, self._now_ms())
         self._pump()
+
+    def _beat(self, data: bytes) -> None:
+        """A datagram came. It moves deadlines away only: the timer need not be armed again."""
+        self.mesh.receive_datagram(data, self._now_ms())
 
     def lost(self, connection: _Connection, error: Exception | None) -> None:
         """A connection has ended, by either end."""
@@ -199,6 +224,7 @@ class MeshTransport:
 
     def _tick(self) -> None:
         self._timer = None
+        self._datagrams.drain()
         self.mesh.handle_deadline(self._now_ms())
         self._pump()
 
@@ -212,6 +238,10 @@ class MeshTransport:
                 self._write(connection_id, data)
             case Close(connection_id, abort):
                 self._close(connection_id, abort)
+            case Datagram(endpoint, data):
+                self._datagrams.send(endpoint, data)
+            case DatagramsMissing():
+                _report(action)
             case _:
                 assert_never(action)
 
@@ -289,6 +319,17 @@ def _transport(connection: _Connection) -> asyncio.Transport:
 def _remote(peername: Any) -> Address:
     """The address in what getpeername gave, without the scope of a link-local one."""
     return ip_address(str(peername[0]).partition("%")[0])
+
+
+def _report(report: DatagramsMissing) -> None:
+    if report.missing:
+        log.warning(
+            "heartbeats by UDP from node %s do not arrive: does a firewall drop them? Without them "
+            "a moment of loss may look like the death of a host",
+            report.name,
+        )
+    else:
+        log.info("heartbeats by UDP from node %s arrive again", report.name)
 
 
 def _ending(error: Exception | None) -> Ending:

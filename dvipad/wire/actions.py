@@ -38,6 +38,23 @@ class Close:
     abort: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """Send `data` by UDP; it may be lost, and nobody is told."""
+
+    endpoint: Endpoint
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DatagramsMissing:
+    """For the log: the UDP heartbeats of node `name`, whose session stands, do not arrive
+    (`missing`), or do again. Something on the way lets pass TCP only."""
+
+    name: str
+    missing: bool
+
+
 class Ending(Enum):
     """How a connection ended that the mesh did not close."""
 
@@ -51,5 +68,5 @@ class Ending(Enum):
     """More waits to be sent than the transport keeps: the peer does not read."""
 
 
-MeshAction: TypeAlias = Dial | Write | Close
+MeshAction: TypeAlias = Dial | Write | Close | Datagram | DatagramsMissing
 MeshOutput: TypeAlias = MeshAction | MeshEvent

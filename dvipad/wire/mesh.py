@@ -13,21 +13,14 @@ from typing import Final, assert_never
 
 from dvipad.address import Address
 from dvipad.wire.actions import Close, Dial, Ending, MeshOutput, Write
+from dvipad.wire.beats import Beats
 from dvipad.wire.codec import encode
 from dvipad.wire.errors import Fault, RemoteProtocolError
 from dvipad.wire.events import DownReason, HostAnswered, MessageReceived, PeerDown, PeerUp
 from dvipad.wire.messages import Hello, Member, Members, Message
 from dvipad.wire.redial import Endpoint, Redial
-from dvipad.wire.session import (
-    Closed,
-    CloseReason,
-    Greeted,
-    Opened,
-    Received,
-    Session,
-    SessionSettings,
-    State,
-)
+from dvipad.wire.session import Session, SessionSettings, State
+from dvipad.wire.session_events import Closed, CloseReason, Greeted, Opened, Received
 
 MAX_PEERS: Final = 128
 """Nodes with an open session; more are refused."""
@@ -45,24 +38,31 @@ _ENDINGS: Final = {
 _DOWN: Final = {
     CloseReason.LOST: DownReason.LOST,
     CloseReason.SILENT: DownReason.SILENT,
+    CloseReason.STUCK: DownReason.SILENT,
     CloseReason.GOODBYE: DownReason.GOODBYE,
     CloseReason.PROTOCOL: DownReason.PROTOCOL,
     CloseReason.LOCAL: DownReason.GOODBYE,
 }
-_ABORTED: Final = (CloseReason.SILENT, CloseReason.LOST, CloseReason.HANDSHAKE)
+_ABORTED: Final = (
+    CloseReason.SILENT,
+    CloseReason.STUCK,
+    CloseReason.LOST,
+    CloseReason.HANDSHAKE,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class MeshSettings:
     """`local`: what this node says of itself; `seeds`: the peers that it was told of, one is
     enough; intervals between attempts to dial a peer grow from `redial_min_ms` to
-    `redial_max_ms`."""
+    `redial_max_ms`; `secret`: bytes that nobody else knows, others in each life of the daemon."""
 
     local: Hello
     seeds: tuple[Endpoint, ...] = ()
     session: SessionSettings = field(default_factory=SessionSettings)
     redial_min_ms: int = 50
     redial_max_ms: int = 2000
+    secret: bytes = b""
 
 
 @dataclass(slots=True)
@@ -79,7 +79,8 @@ class _Connection:
 class Mesh:
     """All sessions of one node.
 
-    `counters` counts, by keyword, why connections and sessions ended or were refused.
+    `counters` counts, by keyword, why connections and sessions ended or were refused, and what
+    came by UDP.
     """
 
     def __init__(self, settings: MeshSettings, now_ms: int) -> None:
@@ -94,6 +95,7 @@ class Mesh:
             settings.redial_max_ms,
             now_ms,
         )
+        self._beats = Beats(settings.local, settings.secret, settings.session, self.counters)
         self._connections: dict[int, _Connection] = {}
         self._peers: dict[str, _Connection] = {}
         self._written: dict[int, _Connection] = {}
@@ -134,6 +136,10 @@ class Mesh:
         if connection is not None:
             connection.session.receive_data(data, now_ms)
             self._drain(connection, now_ms)
+
+    def receive_datagram(self, data: bytes, now_ms: int) -> None:
+        """A datagram came on the mesh's port, from anybody; deadlines only move away by it."""
+        self._beats.receive(data, now_ms)
 
     def closed(self, connection_id: int, ending: Ending, now_ms: int) -> None:
         """A connection has ended, not by a `Close` of this mesh."""
@@ -177,6 +183,7 @@ class Mesh:
     def deadline(self) -> int | None:
         """When (ms) `handle_deadline` has to be called at the latest; None: never."""
         due = [connection.session.deadline() for connection in self._connections.values()]
+        due.append(self._beats.deadline())
         if not self._leaving:
             due.append(self._redial.deadline())
         return min((at_ms for at_ms in due if at_ms is not None), default=None)
@@ -188,6 +195,7 @@ class Mesh:
             if due_ms is not None and due_ms <= now_ms:
                 connection.session.handle_deadline(now_ms)
                 self._drain(connection, now_ms)
+        self._outputs.extend(self._beats.due(now_ms))
         if not self._leaving:
             dials = [Dial(*due) for due in self._redial.due(now_ms)]
             self._outputs.extend(dials)
@@ -208,7 +216,8 @@ class Mesh:
         if self._leaving:
             self._outputs.append(Close(connection_id, abort=True))
             return
-        session = Session(self._local, self._session_settings, now_ms)
+        session = Session(self._beats.hello(), self._session_settings, now_ms)
+        self._beats.add(session)
         connection = _Connection(connection_id, session, endpoint, remote)
         self._connections[connection_id] = connection
         self._written[connection_id] = connection
@@ -310,6 +319,7 @@ class Mesh:
         self._write(connection)
         self._written.pop(connection.id, None)
         del self._connections[connection.id]
+        self._beats.remove(connection.session)
         if connection.attached:
             self._outputs.append(Close(connection.id, abort=self._aborts(connection, event)))
         hello = connection.session.peer

@@ -30,12 +30,16 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """First message in each direction: who speaks. `incarnation` grows with each start."""
+    """First message in each direction: who speaks. `incarnation` grows with each start.
+
+    `token`: what UDP heartbeats to the sender carry in this session; 0: it takes none.
+    """
 
     cluster: str
     member: Member
     incarnation: int
     version: int = PROTOCOL_VERSION
+    token: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """One connection to a peer, either end, without I/O and without a clock.
 
 The verbs: `receive_data`, `data_to_send`, `next_event`, `deadline`, `handle_deadline`; and `send`,
-`confirm`, `close`, `connection_lost`. Time is a parameter, in ms, and never goes back.
+`confirm`, `close`, `connection_lost`; and `receive_beat`, `next_beat` for the heartbeats beside the
+connection. Time is a parameter, in ms, and never goes back.
 
 Both ends say Hello at once. The one with the smaller name leads: it alone decides whether this
 connection is the one to use, and says so with its first Heartbeat (`confirm`). Therefore two
@@ -18,17 +19,27 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, TypeAlias
+from typing import Final
 
 from dvipad.wire.codec import decode, encode
+from dvipad.wire.datagram import Beat
 from dvipad.wire.errors import Fault, RemoteProtocolError
 from dvipad.wire.framing import MAX_FRAME, Frame, FrameDecoder
+from dvipad.wire.hearing import Hearing
 from dvipad.wire.messages import (
     PROTOCOL_VERSION,
     Goodbye,
     Heartbeat,
     Hello,
     Message,
+)
+from dvipad.wire.session_events import (
+    Closed,
+    CloseReason,
+    Greeted,
+    Opened,
+    Received,
+    SessionEvent,
 )
 
 MAX_GREETING: Final = 4096
@@ -37,65 +48,26 @@ MAX_GREETING: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """`heartbeat_ms`: something is sent at least that often; `dead_ms`: silence that means death;
-    `handshake_ms`: from the connection to the confirmed session."""
+    """`heartbeat_ms`: something is sent on the connection at least that often; `dead_ms`: silence
+    that means death; `handshake_ms`: from the connection to the confirmed session; `beat_ms`: a
+    heartbeat is sent by UDP that often; `stuck_ms`: a connection that brings nothing for so long
+    is broken, whatever comes by UDP."""
 
     heartbeat_ms: int = 100
     dead_ms: int = 300
     handshake_ms: int = 1000
+    beat_ms: int = 30
+    stuck_ms: int = 3000
 
+    @property
+    def beat_worth_ms(self) -> int:
+        """How long a heartbeat by UDP shows life.
 
-class CloseReason(Enum):
-    """Why a session is over."""
-
-    LOST = "lost"
-    """The connection ended at the other end, or was reset by it."""
-    SILENT = "silent"
-    """Nothing was heard for `dead_ms`."""
-    GOODBYE = "goodbye"
-    """The peer of an open session said Goodbye."""
-    REFUSED = "refused"
-    """The peer said Goodbye before the session was open."""
-    PROTOCOL = "protocol"
-    """The peer broke the protocol, or was refused: `keyword` is the `Fault`."""
-    HANDSHAKE = "handshake"
-    """The session did not open in time."""
-    LOCAL = "local"
-    """This end closed it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Greeted:
-    """The peer said who it is. `leads`: this end decides, by `confirm` or `close`."""
-
-    hello: Hello
-    leads: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """The session is open: messages may go both ways."""
-
-    hello: Hello
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A message for the node."""
-
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """Last event of a session. `keyword` is short and counted, `detail` is for the log."""
-
-    reason: CloseReason
-    keyword: str
-    detail: str = ""
-
-
-SessionEvent: TypeAlias = Greeted | Opened | Received | Closed
+        A peer that stops right before its next heartbeat is due has a moment of `dead_ms -
+        heartbeat_ms` left, by either way: the lease of a distributor ends before that. And
+        datagrams that come more often never make the death of a host known later.
+        """
+        return self.dead_ms - self.heartbeat_ms + min(self.beat_ms, self.heartbeat_ms)
 
 
 class State(Enum):
@@ -157,12 +129,14 @@ class Session:
         "_decoder",
         "_events",
         "_handshake_until_ms",
-        "_heard_ms",
+        "_hearing",
         "_local",
         "_out",
         "_sent_ms",
         "_settings",
         "_state",
+        "beats_sent",
+        "beats_unheard",
         "peer",
     )
 
@@ -173,7 +147,9 @@ class Session:
         self._state = State.GREETING
         self._decoder = FrameDecoder(MAX_GREETING)
         self._events: deque[SessionEvent] = deque()
-        self._heard_ms = self._sent_ms = now_ms
+        self._hearing = Hearing(settings.dead_ms, settings.beat_worth_ms, settings.stuck_ms, now_ms)
+        self.beats_sent = self.beats_unheard = 0
+        self._sent_ms = now_ms
         self._handshake_until_ms = now_ms + settings.handshake_ms
         self._out: list[bytes] = [encode(local)]
 
@@ -182,6 +158,20 @@ class Session:
         """Where the session is."""
         return self._state
 
+    @property
+    def token(self) -> int:
+        """What the peer's heartbeats by UDP carry."""
+        return self._local.token
+
+    @property
+    def beats(self) -> bool:
+        """Whether this end sends heartbeats by UDP now."""
+        return (
+            self.peer is not None
+            and self.peer.token != 0
+            and self._state in (State.OPEN, State.FOLLOWING)
+        )
+
     # --- the five verbs -----------------------------------------------------------------------
 
     def receive_data(self, data: bytes, now_ms: int) -> None:
@@ -189,7 +179,7 @@ class Session:
         if self._state is State.CLOSED:
             return
         self._forgive_own_delay(now_ms)
-        self._heard_ms = now_ms
+        self._hearing.bytes_came(now_ms)
         self._decoder.feed(data)
         try:
             while (frame := self._next_frame()) is not None:
@@ -217,7 +207,8 @@ class Session:
             case State.OPEN:
                 return min(
                     self._sent_ms + self._settings.heartbeat_ms,
-                    self._heard_ms + self._settings.dead_ms,
+                    self._hearing.silent_ms,
+                    self._hearing.stuck_ms,
                 )
             case _:
                 return self._handshake_until_ms
@@ -232,12 +223,33 @@ class Session:
                 where = self._state.name.lower()
                 self._end(Trigger.T_DEADLINE, Closed(CloseReason.HANDSHAKE, "handshake", where))
             return
-        quiet_ms = now_ms - self._heard_ms
-        if quiet_ms >= self._settings.dead_ms:
-            detail = f"nothing heard for {quiet_ms} ms"
+        hearing = self._hearing
+        if now_ms >= hearing.silent_ms:
+            detail = f"nothing heard for {now_ms - hearing.heard_ms} ms"
             self._end(Trigger.T_DEADLINE, Closed(CloseReason.SILENT, "silent", detail))
+        elif now_ms >= hearing.stuck_ms:
+            detail = f"the connection brought nothing for {now_ms - hearing.bytes_heard_ms} ms"
+            self._end(Trigger.T_DEADLINE, Closed(CloseReason.STUCK, "stuck", detail))
         elif now_ms >= self._sent_ms + self._settings.heartbeat_ms:
             self.send(Heartbeat(), now_ms)
+
+    # --- heartbeats beside the connection -----------------------------------------------------
+
+    def receive_beat(self, sequence: int, now_ms: int) -> bool:
+        """A heartbeat of this session came by UDP; False for one that says nothing new."""
+        if self._state is State.CLOSED:
+            return False
+        self._forgive_own_delay(now_ms)
+        self.beats_unheard = 0
+        return self._hearing.beat_came(sequence, now_ms)
+
+    def next_beat(self) -> Beat | None:
+        """The heartbeat to send by UDP now; None when the peer takes none, or is not greeted."""
+        if self.peer is None or not self.beats:
+            return None
+        self.beats_sent += 1
+        self.beats_unheard += 1
+        return Beat(self.peer.token, self.beats_sent)
 
     # --- this end acts ------------------------------------------------------------------------
 
@@ -246,7 +258,8 @@ class Session:
         assert self.peer is not None
         self._move(Trigger.L_CONFIRM)
         self._out.append(encode(Heartbeat()))
-        self._heard_ms = self._sent_ms = now_ms
+        self._hearing.bytes_came(now_ms)
+        self._sent_ms = now_ms
         self._events.append(Opened(self.peer))
 
     def send(self, message: Message, now_ms: int) -> None:
@@ -295,7 +308,7 @@ class Session:
                 opens = self._state is State.FOLLOWING
                 self._move(Trigger.R_HEARTBEAT)
                 if opens and self.peer is not None:
-                    self._sent_ms = self._heard_ms
+                    self._sent_ms = self._hearing.bytes_heard_ms
                     self._events.append(Opened(self.peer))
             case Goodbye(reason):
                 is_open = self._state is State.OPEN
@@ -345,8 +358,7 @@ class Session:
         if due_ms is None or now_ms <= due_ms + heartbeat_ms:
             return
         if self._state is State.OPEN:
-            heard_ms = now_ms + heartbeat_ms - self._settings.dead_ms
-            self._heard_ms = max(self._heard_ms, heard_ms)
+            self._hearing.forgive(now_ms, heartbeat_ms)
             # From now on the heartbeat that is overdue says nothing about the next verb.
             self._sent_ms = max(self._sent_ms, now_ms - heartbeat_ms)
         else:

@@ -12,7 +12,6 @@ from dvipad.core.candidates import Candidates
 from dvipad.core.crt import Collection
 from dvipad.core.effects import Announce, Broadcast, Effect, PlaceAddress, Role, Sequence, SetDvipa
 from dvipad.core.inputs import Input
-from dvipad.core.membership import Claim
 from dvipad.core.owners import Owners
 from dvipad.core.triggers import Facts, due
 from dvipad.core.vipa import Ownership, State, Trigger
@@ -201,11 +200,13 @@ def _believe(failed: Any) -> Any:
     return bad
 
 
-def _tie(make: Any) -> Any:
-    """Of equal claims the one wins that a node heard of: both yield, or none."""
+def _tie(decide: Any) -> Any:
+    """Of two equal claims neither yields."""
 
-    def bad(epoch: int, rank: int, name: str) -> Claim:
-        return Claim(epoch, rank, (), "")
+    def bad(vipa: Ownership, facts: Facts) -> Trigger | None:
+        trigger, rival, own = due(vipa, facts), facts.rival, facts.own
+        equal = rival is not None and (rival.epoch, rival.rank) == (own.epoch, own.rank)
+        return None if trigger is Trigger.HIGHER_CLAIM and equal else trigger
 
     return bad
 
@@ -228,7 +229,7 @@ CANARIES: Final = (
         "takes back what nobody released", poison=_swap(_OWNERS, "due", _unconfirmed), hint=1352
     ),
     Canary("believes old failures", poison=_swap(Owners, "effect_failed", _believe), hint=4),
-    Canary("equal claims stay equal", poison=_swap(_OWNERS, "make_claim", _tie)),
+    Canary("equal claims stay equal", poison=_swap(_OWNERS, "due", _tie)),
 )
 """Each is a mistake that somebody could make."""
 

@@ -29,7 +29,7 @@ from dvipad.core.inputs import (
     Started,
 )
 from dvipad.core.node import Node
-from dvipad.wire.actions import Close, Dial, Ending, Write
+from dvipad.wire.actions import Close, Datagram, DatagramsMissing, Dial, Ending, Write
 from dvipad.wire.events import HostAnswered, MessageReceived, PeerDown, PeerUp
 from dvipad.wire.mesh import Mesh, MeshSettings
 from dvipad.wire.messages import Hello, Member
@@ -81,7 +81,13 @@ class Daemon:
         settings = MeshSettings(hello, endpoints, SESSION, *REDIAL_MS)
         self.mesh = Mesh(settings, host.clock_ms())
         self.port = MeshPort(
-            host.name, self._dialled, self._accepted, self._receive, self._closed, self._failed
+            host.name,
+            self._dialled,
+            self._accepted,
+            self._receive,
+            self._closed,
+            self._failed,
+            self._datagram,
         )
 
     # -- life ----------------------------------------------------------------------------------
@@ -209,6 +215,10 @@ class Daemon:
     def _failed(self, dial: Dial, refused: bool) -> None:
         self.do(lambda: self._mesh(self.mesh.dial_failed, dial.endpoint, refused))
 
+    def _datagram(self, data: bytes) -> None:
+        # It only moves deadlines away: there is nothing to carry out.
+        self.do(lambda: self.mesh.receive_datagram(data, self.host.clock_ms()))
+
     def _mesh(self, verb: Callable[..., None], *arguments: object) -> None:
         verb(*arguments, self.host.clock_ms())
         self.pump()
@@ -226,6 +236,11 @@ class Daemon:
                         self.world.mesh_lan.write(self.port, connection_id, data)
                     case Close(connection_id, abort):
                         self.world.mesh_lan.close(self.port, connection_id, abort)
+                    case Datagram(endpoint, data):
+                        name = self.world.by_xcf(endpoint.address)
+                        self.world.mesh_lan.send_datagram(self.port, name, data)
+                    case DatagramsMissing():
+                        pass  # a line of the log
                     case _:
                         events.append(output)
             for event in events:

@@ -15,6 +15,10 @@ from .loop import Loop
 Deliver: TypeAlias = Callable[[], None]
 
 
+LOST_PERCENT = 5
+"""Datagrams that are lost by chance."""
+
+
 class Lan:
     """One shared LAN; `up` are hosts and clients that have power."""
 
@@ -78,6 +82,7 @@ class MeshPort:
     receive: Callable[[int, bytes], None]
     closed: Callable[[int, Ending], None]
     failed: Callable[[Dial, bool], None]
+    datagram: Callable[[bytes], None]
     ends: dict[int, End] = field(default_factory=dict)
 
 
@@ -100,6 +105,8 @@ class MeshLan:
         self._lan = lan
         self._loop = lan.loop
         self._ids = 0
+        # Of their own: what happens to datagrams does not change what else happens by chance.
+        self._dice = Random(hash(lan.random.getstate()))
         self.ports: dict[str, MeshPort] = {}
 
     def open(self, port: MeshPort) -> None:
@@ -154,6 +161,19 @@ class MeshLan:
             return
         other = end.other
         self._deliver(other, lambda: other.port.receive(other.id, data))
+
+    def send_datagram(self, port: MeshPort, name: str | None, data: bytes) -> None:
+        """UDP to the daemon of host `name`: it arrives soon, or never."""
+        if name is None or self._dice.randrange(100) < LOST_PERCENT:
+            return
+        slow = self._loop.now_ms < self._lan.slow_until_ms
+
+        def arrive() -> None:
+            there = self.ports.get(name)
+            if there is not None and self._lan.reach(port.host, name):
+                there.datagram(data)
+
+        self._loop.after(self._dice.randint(5, 60) if slow else 1, arrive)
 
     def close(self, port: MeshPort, connection_id: int, abort: bool) -> None:
         """This end closes."""

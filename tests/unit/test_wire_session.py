@@ -15,16 +15,18 @@ from dvipad.wire.messages import Dvipa, Goodbye, Heartbeat, Hello, Member, Messa
 from dvipad.wire.session import (
     MAX_GREETING,
     TRANSITIONS,
+    Session,
+    SessionSettings,
+    State,
+    Trigger,
+)
+from dvipad.wire.session_events import (
     Closed,
     CloseReason,
     Greeted,
     Opened,
     Received,
-    Session,
     SessionEvent,
-    SessionSettings,
-    State,
-    Trigger,
 )
 
 SETTINGS = SessionSettings(heartbeat_ms=100, dead_ms=300, handshake_ms=1000)
