@@ -2,55 +2,25 @@
 
 from __future__ import annotations
 
-import heapq
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address, ip_address
-from itertools import count, pairwise
+from ipaddress import IPv4Address
+from itertools import pairwise
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mesh_wire import Wire, check_order, full_mesh, member
 
-from dvipad.wire.actions import Close, Dial, Ending, Write
 from dvipad.wire.events import (
     DownReason,
     HostAnswered,
-    MeshEvent,
     MessageReceived,
     PeerDown,
     PeerUp,
 )
-from dvipad.wire.mesh import Mesh, MeshSettings
-from dvipad.wire.messages import Dvipa, Hello, Member, Members, Move
-from dvipad.wire.redial import Endpoint
+from dvipad.wire.messages import Dvipa, Members, Move
 
 MOVE = Dvipa(Move.TAKEOVER, IPv4Address("203.0.113.1"), 7)
-
-
-def check_order(wire: Wire) -> None:
-    """Up and down alternate for each peer, and messages come from peers that are up."""
-    for events in wire.events.values():
-        up: set[str] = set()
-        for _, event in events:
-            match event:
-                case PeerUp(peer, _):
-                    assert peer.name not in up
-                    up.add(peer.name)
-                case PeerDown(name, _):
-                    up.remove(name)
-                case MessageReceived(name, _):
-                    assert name in up
-
-
-def full_mesh(names: str) -> Wire:
-    wire = Wire()
-    for name in names:
-        wire.start(name, *names)
-    wire.run(1000)
-    return wire
 
 
 @settings(deadline=None, max_examples=30)
