@@ -14,6 +14,7 @@ from dvipad.lab.spec import LAN, UPLINK, LabError
 from dvipad.lab.system import enter, run
 
 MESH_PORT: Final = 4780
+MESH_PROTOCOLS: Final = ("tcp", "udp")
 TABLE: Final = "dvipad_lab_faults"
 _RULE_LISTS: Final = (
     ("nft", "list", "ruleset"),
@@ -32,13 +33,19 @@ _RULE_FLUSHES: Final = (
 _COUNTS: Final = re.compile(r"counter packets \d+ bytes \d+ ")
 
 
-def faults_text(pairs: Collection[tuple[str, str]], mesh_loss_percent: float) -> str:
+def faults_text(
+    pairs: Collection[tuple[str, str]],
+    mesh_loss_percent: float,
+    protocols: Collection[str] = MESH_PROTOCOLS,
+) -> str:
     """The nftables table on the LAN's bridge: drop what goes `from, to`, and part of the mesh."""
     cuts = [f'    iifname "{one}" oifname "{other}" drop' for one, other in sorted(pairs)]
     parts = round(mesh_loss_percent * network.LOSS_PARTS / 100)
     loss = [
-        f"    meta l4proto tcp th {side} {MESH_PORT}{network.lottery(parts)} drop"
-        for side in ("sport", "dport")
+        # A datagram has the port on both sides, and takes part in the lottery once.
+        f"    meta l4proto {protocol} {ports}{network.lottery(parts)} drop"
+        for protocol in protocols
+        for ports in (f"th dport {MESH_PORT}", f"th sport {MESH_PORT} th dport != {MESH_PORT}")
         if parts > 0
     ]
     return "\n".join(
@@ -57,9 +64,14 @@ def faults_text(pairs: Collection[tuple[str, str]], mesh_loss_percent: float) ->
     )
 
 
-def _apply(cluster: Cluster, pairs: Collection[tuple[str, str]], mesh_loss_percent: float) -> None:
+def _apply(
+    cluster: Cluster,
+    pairs: Collection[tuple[str, str]],
+    mesh_loss_percent: float,
+    protocols: Collection[str] = MESH_PROTOCOLS,
+) -> None:
     lan = network.namespace(cluster.spec, LAN)
-    run(enter(lan, ["nft", "-f", "-"]), faults_text(pairs, mesh_loss_percent))
+    run(enter(lan, ["nft", "-f", "-"]), faults_text(pairs, mesh_loss_percent, protocols))
 
 
 def partition(
@@ -73,9 +85,14 @@ def partition(
     _apply(cluster, pairs if one_way else pairs | {(b, a) for a, b in pairs}, 0.0)
 
 
-def lose_mesh(cluster: Cluster, percent: float) -> None:
-    """Lose that part of the mesh's packets at random, between all nodes, in both directions."""
-    _apply(cluster, (), percent)
+def lose_mesh(
+    cluster: Cluster, percent: float, protocols: Collection[str] = MESH_PROTOCOLS
+) -> None:
+    """Lose that part of the mesh's packets at random, between all nodes, in both directions.
+
+    100 % of one of `protocols`: a firewall that knows only the other one.
+    """
+    _apply(cluster, (), percent, protocols)
 
 
 def mend(cluster: Cluster) -> None:

@@ -37,7 +37,8 @@ def wait_until_reached(cluster: Cluster, one: str, other: str) -> None:
 def test_the_table_names_what_is_cut_and_lost() -> None:
     text = faults.faults_text({("lb1", "t1")}, 20.0)
     assert 'iifname "lb1" oifname "t1" drop' in text
-    assert text.count("numgen random mod 10000 < 2000 drop") == 2
+    assert text.count("numgen random mod 10000 < 2000 drop") == 4
+    assert text.count("udp th dport 4780 ") == 1
     assert "drop" not in faults.faults_text((), 0.0)
 
 

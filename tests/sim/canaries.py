@@ -217,13 +217,13 @@ CANARIES: Final = (
     Canary("announces before its rules are there", _effects(_announce_first)),
     Canary("places the address before its rules", _effects(_address_first)),
     Canary("a node that gave up does not relay", _effects(_no_relay), hint=11),
-    Canary("resets while it collects", _effects(_answers_at_once), hint=207),
+    Canary("resets while it collects", _effects(_answers_at_once), hint=96),
     Canary("does not tell that a listener closed", _effects(_silent_close), hint=40),
     Canary("takes snapshots for empty", _inputs(_empty_snapshot), hint=2),
     Canary("overhears the end of a snapshot", _inputs(_deaf_to_snapshots)),
-    Canary("takes every epoch for the first", _inputs(_old_epoch), hint=3),
-    Canary("a CRT is complete at once", poison=_swap(Collection, "complete", _impatient), hint=39),
-    Canary("no better candidate counts", poison=_swap(Candidates, "entitled", _greedy), hint=3),
+    Canary("takes every epoch for the first", _inputs(_old_epoch), hint=4),
+    Canary("a CRT is complete at once", poison=_swap(Collection, "complete", _impatient), hint=342),
+    Canary("no better candidate counts", poison=_swap(Candidates, "entitled", _greedy), hint=51),
     Canary("never yields to a higher claim", poison=_swap(_OWNERS, "due", _stubborn), hint=12),
     Canary(
         "takes back what nobody released", poison=_swap(_OWNERS, "due", _unconfirmed), hint=1352
