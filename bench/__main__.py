@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TypeAlias
 
-from bench import results, takeover, throughput
+from bench import rebuild, results, takeover, throughput
 from bench.figures import Figure
 from bench.progress import say
 from bench.rivals import Labs
@@ -31,6 +31,7 @@ class Options:
     seconds: int
     family: int
     targets: int
+    connections: int
 
 
 def _on_labs(load: Callable[[Labs, int, int], Outcome]) -> Callable[[Options], Outcome]:
@@ -43,6 +44,7 @@ def _on_labs(load: Callable[[Labs, int, int], Outcome]) -> Callable[[Options], O
 
 BENCHMARKS: Final[Mapping[str, Callable[[Options], Outcome]]] = {
     "takeover": lambda options: takeover.run(options.rounds, options.family),
+    "rebuild": lambda options: rebuild.run(options.rounds, options.family, options.connections),
     "conn": _on_labs(throughput.conn),
     "keepalive": _on_labs(throughput.keepalive),
     "bulk": _on_labs(throughput.bulk),
@@ -60,7 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="of one measurement")
     parser.add_argument("--family", type=int, choices=(4, 6), default=4)
-    parser.add_argument("--targets", type=int, default=3, help="servers (not for takeover)")
+    parser.add_argument(
+        "--targets", type=int, default=3, help="servers (not for takeover, rebuild)"
+    )
+    parser.add_argument("--connections", type=int, default=rebuild.CONNECTIONS, help="of rebuild")
     parser.add_argument("--results", type=Path, default=results.RESULTS, help="folder to write to")
     return parser
 
@@ -72,9 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     strangers = set(arguments.names) - set(BENCHMARKS)
     if strangers:
         parser.error(f"no benchmark {', '.join(sorted(strangers))}; {', '.join(BENCHMARKS)}")
-    if min(arguments.rounds, arguments.seconds, arguments.targets) < 1:
-        parser.error("rounds, seconds and targets are 1 or more")
     asked = {name: getattr(arguments, name) for name in Options.__dataclass_fields__}
+    if min(asked.values()) < 1:
+        parser.error("rounds, seconds, targets and connections are 1 or more")
     options = Options(**asked)
     signal.signal(signal.SIGTERM, _interrupt)
     try:

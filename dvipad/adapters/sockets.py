@@ -239,9 +239,11 @@ class SocketWatcher:
     def _table(self, dvipa: Address) -> Iterator[bytes]:
         wanted = pack(dvipa)
         for keys, _values in self._maps["connections"].batches():
-            for start in range(0, len(keys), KEY_BYTES):
-                if keys[start + 16 : start + 32] == wanted:
-                    yield keys[start : start + KEY_BYTES]
+            yield from [
+                keys[start : start + KEY_BYTES]
+                for start in range(0, len(keys), KEY_BYTES)
+                if keys[start + 16 : start + 32] == wanted
+            ]
 
     def _rows(self, dvipa: Address) -> Iterator[tuple[bytes, int]]:
         wanted = pack(dvipa)

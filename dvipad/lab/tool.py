@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import sys
+from contextlib import suppress
 from typing import Any, Final
 
 READ_BYTES: Final = 65536
@@ -26,7 +27,11 @@ def emit(event: str, **values: Any) -> None:
 def prepare_process() -> None:
     """Room for many sockets, and no pauses by the garbage collector: nothing here makes cycles."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if 0 <= hard < MAX_OPEN_FILES:  # negative: unlimited
+        with suppress(ValueError, PermissionError):  # who may not raise it has to do with less
+            resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
+            hard = MAX_OPEN_FILES
+    wanted = min(hard, MAX_OPEN_FILES) if hard >= 0 else MAX_OPEN_FILES
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     gc.freeze()
     gc.disable()

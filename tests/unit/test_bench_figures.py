@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import loads, results, takeover, throughput
+from bench import loads, rebuild, results, takeover, throughput
 from bench.figures import Figure, compare, number, summary
 from bench.takeover import Sample
 from dvipad.lab.spec import LabError
@@ -112,3 +112,44 @@ def test_the_latency_program_is_understood() -> None:
             loads.parse_latency(wrong)
     with pytest.raises(LabError, match="iperf3: Segmentation fault"):
         loads.parse_iperf("Segmentation fault\n")
+
+
+def rebuilt(crt_ms: float, entries: int, lost: int) -> rebuild.Sample:
+    return rebuild.Sample(
+        connections=100,
+        opening_ms=1000.0,
+        detect_ms=300.0,
+        claim_ms=1.0,
+        crt_ms=crt_ms,
+        total_gap_ms=300.0 + crt_ms,
+        answer_gap_ms=350.0,
+        entries=entries,
+        lost=lost,
+        takeback_gap_ms=20.0,
+        takeback_lost=0,
+    )
+
+
+def test_a_rebuild_is_judged_by_its_worst_round() -> None:
+    samples = [rebuilt(100.0, 100, 0), rebuilt(300.0, 99, 1), rebuilt(120.0, 100, 0)]
+    values = {figure.name: figure.value for figure in rebuild.figures(samples)}
+    assert values["rebuild.crt_ms"] == 120.0
+    assert (values["rebuild.crt_min_ms"], values["rebuild.crt_max_ms"]) == (100.0, 300.0)
+    assert values["rebuild.total_gap_ms"] == 420.0
+    assert (values["rebuild.entries"], values["rebuild.lost"]) == (99, 1)
+    assert values["rebuild.takeback_lost"] == 0
+
+
+def test_the_last_decision_to_take_over_counts() -> None:
+    line = 'WARNING dvipa=192.0.2.100 trigger="owner lost" action="{}" from=BACKUP to=TAKEOVER'
+    log = "\n".join(
+        [
+            "23:00:00.000 " + line.format("take over"),
+            "23:59:59.500 " + line.format("take over"),
+            "23:59:59.900 " + line.format("complete"),
+        ]
+    )
+    assert rebuild.decided_s(log, 1000.0, 86_399.75) == pytest.approx(999.75)
+    assert rebuild.decided_s(log, 1000.0, 0.25) == pytest.approx(999.25), "midnight in between"
+    with pytest.raises(LabError, match="not decided"):
+        rebuild.decided_s("", 1000.0, 0.0)

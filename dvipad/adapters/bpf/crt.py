@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from dvipad.adapters.bpf.layout import CONNECTION, ENDING_MAX, ROUTE, End, Ending, split_keys
 from dvipad.adapters.bpf.libbpf import BpfError
@@ -15,6 +16,9 @@ from dvipad.adapters.bpf.maps import BATCH_MAX, Map
 from dvipad.adapters.bpf.tables import TargetTable
 from dvipad.adapters.bpf.tc import run_syscall
 from dvipad.address import Address, pack, unpack
+
+_UNDER_WAY_NS: Final = 1_000_000_000
+"""An entry is in its map far sooner after the time that is written in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ class CrtTable:
         self._established = established
         self._embryonic = embryonic
         self._targets = targets
+        self._oldest_ns = 0
 
     def insert(self, index: int, established: bytes, embryonic: bytes) -> int:
         """Enters packed keys for a target; returns for how many there was no room."""
@@ -129,17 +134,30 @@ class CrtTable:
 
     def retain(self, dvipa: Address, index: int, keys: bytes, before_ns: int) -> int:
         """Removes connections of (DVIPA, target) made before `before_ns` that `keys` lacks."""
-        packed, keep = pack(dvipa), frozenset(split_keys(keys))
-        gone = {
-            key
-            for table in (self._embryonic, self._established)
-            for key, target, _closing, created_ns in _entries(table)
-            if target == index
-            and created_ns < before_ns
-            and key[16:32] == packed
-            and key not in keep
-        }
-        return self._ender.end(index, b"".join(gone), before_ns)[0]
+        if before_ns <= self._oldest_ns:  # as it is for a CRT that was collected just now
+            return 0
+        packed, old = pack(dvipa), self._older(index, before_ns)
+        if old:
+            old.difference_update(split_keys(keys))
+        gone = b"".join(key for key in old if key[16:32] == packed)
+        return self._ender.end(index, gone, before_ns)[0]
+
+    def _older(self, index: int, before_ns: int) -> set[bytes]:
+        """Keys of the entries of a target made before `before_ns`.
+
+        Notes the age of the oldest entry of all: what comes later is younger than this look.
+        """
+        oldest_ns = time.monotonic_ns() - _UNDER_WAY_NS
+        found: set[bytes] = set()
+        for table in (self._embryonic, self._established):
+            for keys, values in table.batches():
+                created = memoryview(values).cast("Q")[1::2]
+                oldest_ns = min(oldest_ns, min(created))
+                if oldest_ns < before_ns:
+                    routes = zip(split_keys(keys), ROUTE.iter_unpack(values), strict=True)
+                    found.update(key for key, (i, _, ns) in routes if i == index and ns < before_ns)
+        self._oldest_ns = oldest_ns
+        return found
 
     def connections(self, dvipa: Address) -> dict[Address, tuple[bytes, bytes]]:
         """Packed keys of a DVIPA's connections: target → (established, embryonic).
