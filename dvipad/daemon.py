@@ -24,6 +24,7 @@ from typing import Final
 from dvipad import logs
 from dvipad.adapters.features import Features, detect
 from dvipad.adapters.kernel import Kernel
+from dvipad.adapters.links import LinkWatcher
 from dvipad.adapters.mesh import MeshTransport, TransportSettings
 from dvipad.adapters.notify import notify
 from dvipad.adapters.orders_file import OrdersFile
@@ -135,6 +136,7 @@ class Daemon:
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         self._renewed_ms = now_ms()
+        self.links = LinkWatcher(self.config.uplinks, self.mesh.counters)
         self._spawn(self.runner.run())
         self._spawn(self._every(LEASE_INTERVAL_S, self._renew_lease))
         self._spawn(self._repair())
@@ -146,6 +148,7 @@ class Daemon:
     async def _shut_down(self) -> None:
         notify("STOPPING=1")
         loop = asyncio.get_running_loop()
+        self.links.close()
         await self.mesh.stop("stopped")
         for task in self._tasks:
             task.cancel()
