@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from dvipad.adapters.mesh import MeshTransport, TransportSettings
+from dvipad.adapters.tcp_options import tune
 from dvipad.wire.codec import encode
+from dvipad.wire.datagram import Beat, encode_beat
 from dvipad.wire.events import (
     DownReason,
     HostAnswered,
@@ -97,6 +99,8 @@ class Node:
         """As the kernel does for a daemon that dies."""
         assert self.transport._server is not None
         self.transport._server.close()
+        asyncio.get_running_loop().remove_reader(self.transport._datagrams.fileno())
+        self.transport._datagrams.close()
         if self.transport._timer is not None:
             self.transport._timer.cancel()
         self.transport.mesh.leave("", 0)
@@ -268,3 +272,58 @@ async def test_stop_cancels_dials_and_leaves_no_task() -> None:
     await one.start()
     await stop(one)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("addresses", [("127.0.0.1", "127.0.0.2"), ("::1", "::1")])
+@within_patience
+async def test_heartbeats_travel_by_udp_and_garbage_does_no_harm(
+    addresses: tuple[str, str],
+) -> None:
+    one, other = await two_nodes(*addresses)
+    family = socket.AF_INET6 if ":" in addresses[0] else socket.AF_INET
+    target = (str(one.endpoint.address), one.endpoint.port)
+    with socket.socket(family, socket.SOCK_DGRAM) as stranger:
+        for data in (b"", b"GET / HTTP/1.1\r\n", bytes(2000), encode_beat(Beat(7, 7))):
+            stranger.sendto(data, target)
+    counters = one.transport.counters
+    while (
+        min(each.transport.counters["udp_received"] for each in (one, other)) < 3
+        or counters["udp_malformed"] < 3
+        or counters["udp_stranger"] < 1
+    ):
+        await asyncio.sleep(0)
+    assert one.transport.mesh.peers() == (other.up().member,)
+    await stop(one, other)
+
+
+@within_patience
+async def test_nodes_of_both_families_send_heartbeats_to_each_other() -> None:
+    one, other = await two_nodes("127.0.0.1", "::1")
+    while min(each.transport.counters["udp_received"] for each in (one, other)) < 3:
+        await asyncio.sleep(0)
+    await stop(one, other)
+
+
+@within_patience
+async def test_what_cannot_be_sent_is_counted() -> None:
+    one, other = await two_nodes()
+    one.transport._datagrams.send(Endpoint(ip_address("255.255.255.255"), 9), b"x")
+    assert one.transport.counters["udp_failed"] == 1
+    await stop(one, other)
+
+
+@within_patience
+async def test_a_udp_port_in_use_is_an_error_at_start() -> None:
+    endpoint = free_endpoint("127.0.0.1")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
+        holder.bind((str(endpoint.address), endpoint.port))
+        with pytest.raises(OSError, match="in use"):
+            await Node("a", endpoint).start()
+
+
+def test_options_that_a_kernel_lacks_are_left_out() -> None:
+    with socket.socket() as sock:
+        tune(sock, 3000)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 3000
+        assert sock.getsockopt(socket.IPPROTO_TCP, 16)
