@@ -87,7 +87,8 @@ struct event {
 	struct connection key;
 };
 
-#define CONNECTION_LISTED 1 /* user space found it in a listing of the sockets */
+#define CONNECTION_LISTED 1     /* user space found it in a listing of the sockets */
+#define CONNECTION_ORIGINATED 2 /* an application here opened it */
 
 struct local_connection {
 	__u64 created_ns;
@@ -194,9 +195,9 @@ static __always_inline int is_wildcard(const struct connection *key)
 }
 
 /* Returns whether the connection is new in the table. */
-static __always_inline int add(const struct connection *key)
+static __always_inline int add(const struct connection *key, __u32 flags)
 {
-	struct local_connection value = {.created_ns = bpf_ktime_get_ns()};
+	struct local_connection value = {.created_ns = bpf_ktime_get_ns(), .flags = flags};
 
 	if (bpf_map_lookup_elem(&connections, key))
 		return 0;
@@ -207,12 +208,27 @@ static __always_inline int add(const struct connection *key)
 	return 1;
 }
 
+/*
+ * When a client's ACK and its first data are handled by two CPUs at the same time, both make a
+ * socket of the same request. One of them is taken, the other closes without having been
+ * established: the connection lives.
+ */
+static __always_inline int is_surplus(const struct connection *key, int before)
+{
+	const struct local_connection *value;
+
+	if (before != STATE_SYN_RECV)
+		return 0;
+	value = bpf_map_lookup_elem(&connections, key);
+	return !value || !(value->flags & CONNECTION_ORIGINATED);
+}
+
 static __always_inline void closed(const struct connection *key, int before)
 {
 	/* After these the kernel keeps a short record that answers a repeated FIN. */
 	int lingers = before == STATE_FIN_WAIT1 || before == STATE_FIN_WAIT2 ||
 		      before == STATE_CLOSING;
-	int known = !bpf_map_delete_elem(&connections, key);
+	int known = !is_surplus(key, before) && !bpf_map_delete_elem(&connections, key);
 
 	if (!key->dvipa_port || !(known || is_watched(key)))
 		return;
@@ -223,6 +239,7 @@ SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(socket_state, const struct sock *sk, int before, int after)
 {
 	struct connection key = {};
+	int originated;
 
 	if (sk->sk_protocol != IPPROTO_TCP || sk->__sk_common.skc_net.net->ns.inum != netns_inum)
 		return 0;
@@ -241,9 +258,12 @@ int BPF_PROG(socket_state, const struct sock *sk, int before, int after)
 	}
 	if ((after != STATE_SYN_SENT && after != STATE_ESTABLISHED) || !is_watched(&key))
 		return 0;
-	if (!key.dvipa_port) /* connect() without bind(): chosen after this change of state */
+	if (!key.dvipa_port) { /* connect() without bind(): chosen after this change of state */
 		report(EVENT_ORIGINATING, &key);
-	else if (add(&key) && (after == STATE_SYN_SENT || before == STATE_SYN_SENT))
+		return 0;
+	}
+	originated = after == STATE_SYN_SENT || before == STATE_SYN_SENT;
+	if (add(&key, originated ? CONNECTION_ORIGINATED : 0) && originated)
 		report(EVENT_ORIGINATED, &key);
 	return 0;
 }

@@ -44,7 +44,7 @@ NEEDS: Final = "BPF with BTF, and tp_btf programs (Linux 5.5, CONFIG_DEBUG_INFO_
 _EVENT: Final = struct.Struct(f"=I{KEY_BYTES}s")
 _LISTENERS, _ORIGINATED, _ORIGINATING, _ENDED, _LINGERS = range(1, 6)
 _VALUE: Final = struct.Struct("=QI4x")
-_LISTED: Final = 1
+_LISTED, _ORIGINATED = 1, 2
 _COUNT: Final = struct.Struct("=Q")
 _WATCHED: Final = struct.pack("=I", 1)
 _PINNED: Final = ("watched", "connections", "events", "losses")
@@ -191,7 +191,7 @@ class SocketWatcher:
             known = set(self._table(dvipa))
             opening = self._diag.connections(dvipa, frozenset({State.SYN_SENT}))
             found += [key for key in opening if key not in known]
-        self._insert(found)
+        self._insert(found, _LISTED | _ORIGINATED)
         self._origin_schedule.looked(began_ns, time.monotonic_ns())
         if self._origin_schedule.deadline_ns() is None:
             self._originating.clear()
@@ -223,16 +223,17 @@ class SocketWatcher:
         delete yet. So what was inserted is compared with a second listing.
         """
         known = set(self._table(dvipa))
-        self._insert([k for k in self._diag.connections(dvipa, CONNECTED) if k not in known])
+        found = self._diag.connections(dvipa, CONNECTED)
+        self._insert([key for key in found if key not in known], _LISTED)
         listed = [key for key, flags in self._rows(dvipa) if flags & _LISTED]
         if listed:
             living = set(self._diag.connections(dvipa, CONNECTED))
             gone = [key for key in listed if key not in living]
             self._maps["connections"].delete_batch(b"".join(gone))
 
-    def _insert(self, keys: list[bytes]) -> None:
+    def _insert(self, keys: list[bytes], flags: int) -> None:
         room = self._maps["connections"].info.max_entries
-        value = _VALUE.pack(time.monotonic_ns(), _LISTED)
+        value = _VALUE.pack(time.monotonic_ns(), flags)
         some = keys[:room]
         self._maps["connections"].update_batch(b"".join(some), value * len(some))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import resource
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +16,7 @@ from typing import TypeVar
 import pytest
 
 from dvipad.adapters.bpf.layout import connection_key, split_keys
+from dvipad.adapters.bpf.maps import Map
 from dvipad.adapters.bpf.settings import object_file
 from dvipad.adapters.socket_events import EventsLost, SocketEvent, SocketSettings, Watcher
 from dvipad.adapters.sockets import SocketWatcher, destroy, open_watcher
@@ -349,3 +351,33 @@ def test_lost_events_are_noticed_and_the_table_stays_right(kernel: Watcher) -> N
     assert kernel.connections(DVIPA4) == (key, b"")
     for each in (listener, client, server):
         each.close()
+
+
+def test_a_surplus_socket_of_a_handshake_ends_no_connection(
+    kernel: Watcher, settings: SocketSettings
+) -> None:
+    """Two CPUs may make a socket each of one handshake; the one that is not taken just closes.
+
+    Here a fast open whose SYN-ACK is lost makes the socket that closes before it is established.
+    """
+    Path("/proc/sys/net/ipv4/tcp_fastopen").write_text(str(0x207))
+    synack = ["-p", "tcp", "--tcp-flags", "SYN,ACK", "SYN,ACK"]
+    run("iptables", "-A", "INPUT", *synack, "-j", "DROP")
+    with (
+        socket.create_server((str(DVIPA4), 8080)) as listener,
+        socket.socket() as client,
+        closing(Map.open(settings.pin_dir / "connections")) as table,
+    ):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 5)
+        client.bind(("127.0.0.1", 0))
+        client.setblocking(False)
+        client.sendto(b"x", socket.MSG_FASTOPEN, (str(DVIPA4), 8080))
+        surplus, _ = listener.accept()
+        key = connection_key(ip_address("127.0.0.1"), client.getsockname()[1], DVIPA4, 8080)
+        assert table.lookup(key) is None, "not established"
+        table.update(key, bytes(16))  # as the socket that was taken does
+        surplus.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        surplus.close()
+        events = kernel.read_events()
+        assert kernel.connections(DVIPA4)[0] == key
+        assert not [event for event in events if isinstance(event, ConnectionsEnded)]
