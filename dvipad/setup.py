@@ -21,6 +21,9 @@ from dvipad.wire.session import SessionSettings
 BEATS_PER_DEATH: Final = 10
 """Heartbeats by UDP in `dead_ms`: all of them but one or two must be lost to look like a death."""
 BEAT_MIN_MS: Final = 5
+BEATS_PER_HEARTBEAT: Final = 2
+"""Datagrams are read as often as they are sent, so late by an interval: no death is known later
+than by TCP alone."""
 STUCK_FACTOR: Final = 10
 STUCK_MIN_MS: Final = 3000
 """TCP repeats what was lost after 200 ms, and then more and more seldom; `dead_ms` has no part in
@@ -52,7 +55,10 @@ def mesh_settings(config: NodeConfig) -> MeshSettings:
     session = SessionSettings(
         heartbeat_ms=timers.heartbeat_ms,
         dead_ms=timers.dead_ms,
-        beat_ms=min(timers.heartbeat_ms, max(BEAT_MIN_MS, timers.dead_ms // BEATS_PER_DEATH)),
+        beat_ms=min(
+            timers.heartbeat_ms // BEATS_PER_HEARTBEAT,
+            max(BEAT_MIN_MS, timers.dead_ms // BEATS_PER_DEATH),
+        ),
         stuck_ms=max(STUCK_MIN_MS, STUCK_FACTOR * timers.dead_ms),
     )
     return MeshSettings(

@@ -50,10 +50,6 @@ class Datagrams:
                 sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
         self._sockets[version] = sock
 
-    def fileno(self) -> int:
-        """Descriptor of the bound socket, to wait for datagrams."""
-        return self._sockets[self._local.xcf.version].fileno()
-
     def drain(self) -> None:
         """Read what has come, at most `MAX_DRAINED`; nothing when closed."""
         sock = self._sockets.get(self._local.xcf.version)

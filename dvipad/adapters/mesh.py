@@ -1,9 +1,9 @@
 """The mesh over TCP and UDP: an asyncio transport around `dvipad.wire.mesh.Mesh`.
 
 It decides nothing. One timer is armed from the mesh's deadline. In each turn of the loop asyncio
-runs what its sockets have to say, at most one portion of each, before the timers that are due, and
-datagrams are read once more by the timer: what peers have sent is drained, and bounded, before
-anybody is found silent.
+runs what its sockets have to say, at most one portion of each, before the timers that are due:
+what peers have sent is drained, and bounded, before anybody is found silent. Datagrams wake nobody:
+the timer, which sends this node's own heartbeats as often, reads all that have come.
 """
 
 from __future__ import annotations
@@ -116,14 +116,12 @@ class MeshTransport:
         except OSError:
             self._datagrams.close()
             raise
-        self._loop.add_reader(self._datagrams.fileno(), self._datagrams.drain)
         self._pump()
 
     async def stop(self, reason: str) -> None:
         """Says Goodbye to all, waits for at most `dead_ms` until it is sent, and lets go."""
         if self._server is not None:
             self._server.close()
-            self._loop.remove_reader(self._datagrams.fileno())
         for dial in self._dials:
             dial.cancel()
         self.mesh.leave(reason, self._now_ms())

@@ -99,7 +99,6 @@ class Node:
         """As the kernel does for a daemon that dies."""
         assert self.transport._server is not None
         self.transport._server.close()
-        asyncio.get_running_loop().remove_reader(self.transport._datagrams.fileno())
         self.transport._datagrams.close()
         if self.transport._timer is not None:
             self.transport._timer.cancel()
