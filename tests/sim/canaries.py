@@ -216,7 +216,7 @@ _OWNERS: Any = owners_module
 CANARIES: Final = (
     Canary("announces before its rules are there", _effects(_announce_first)),
     Canary("places the address before its rules", _effects(_address_first)),
-    Canary("a node that gave up does not relay", _effects(_no_relay), hint=11),
+    Canary("a node that gave up does not relay", _effects(_no_relay), hint=45),
     Canary("resets while it collects", _effects(_answers_at_once), hint=96),
     Canary("does not tell that a listener closed", _effects(_silent_close), hint=40),
     Canary("takes snapshots for empty", _inputs(_empty_snapshot), hint=2),
