@@ -10,6 +10,7 @@ from typing import Final
 
 from dvipad.address import Address
 from dvipad.config.errors import Problem, in_order
+from dvipad.config.health import HealthConfig, read_health
 from dvipad.config.model import NOWHERE, Position
 from dvipad.config.source import read_source
 from dvipad.config.values import read_address, read_number, why_not_unicast
@@ -35,6 +36,7 @@ _KEYS: Final = (
     "queue",
     "tables",
     "quorum",
+    "health",
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _INTERFACE: Final = re.compile(r"[^\s/:\x00-\x1f]{1,15}")
@@ -92,6 +94,7 @@ class TimersConfig:
     `restart_grace_ms`. `join_ms`: how long a starting node listens to the others before it
     takes anything. `collect_ms`: how long a new owner waits for NEWCONN. `moving_ms`: how long
     an old owner relays. `redial_min_ms`, `redial_max_ms`: pauses between dials of a peer.
+    `probe_ms`: how long the network is asked whether another host has an address; 0: not at all.
     """
 
     heartbeat_ms: int = 100
@@ -102,6 +105,7 @@ class TimersConfig:
     moving_ms: int = 3000
     redial_min_ms: int = 50
     redial_max_ms: int = 2000
+    probe_ms: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,7 @@ class NodeConfig:
     queue: QueueConfig = QueueConfig()
     tables: TablesConfig = TablesConfig()
     quorum: Quorum = Quorum.NONE
+    health: HealthConfig = field(default_factory=HealthConfig)
     position: Position = field(default=NOWHERE, compare=False)
     profile_position: Position = field(default=NOWHERE, compare=False)
     """Where `xcf` and `profile` stand, for problems between files."""
@@ -170,6 +175,7 @@ TIMER_LIMITS: Final = {
     "moving_ms": (1, 86_400_000),
     "redial_min_ms": (1, 600_000),
     "redial_max_ms": (1, 600_000),
+    "probe_ms": (0, 10_000),
 }
 QUEUE_LIMITS: Final = {
     "number": (0, 65_535),
@@ -246,6 +252,7 @@ def _read(top: Mapping, folder: Path) -> NodeConfig | None:
         queue,
         tables,
         quorum or Quorum.NONE,
+        read_health(top),
         _position(top, "xcf"),
         _position(top, "profile"),
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import Final
+from typing import Final, TypeAlias
 
 from dvipad.address import Address
 from dvipad.config.distribute import DEFAULT_WEIGHT
+from dvipad.config.health import HealthConfig
 from dvipad.config.model import (
     OWNER_RANK,
     Backup,
@@ -30,6 +32,7 @@ from dvipad.config.node import (
 from dvipad.config.values import mask_text
 
 _INDENT: Final = "  "
+_Section: TypeAlias = TimersConfig | QueueConfig | TablesConfig | HealthConfig
 _PORTS_PER_LINE: Final = 10
 
 
@@ -152,6 +155,7 @@ def show_node(node: NodeConfig) -> str:
     lines += _section("timers", node.timers)
     lines += _section("queue", node.queue)
     lines += _section("tables", node.tables)
+    lines += _section("health", node.health)
     return "\n".join(lines) + "\n"
 
 
@@ -166,7 +170,7 @@ def _peer(peer: Peer) -> str:
     return f"{host}:{peer.port}"
 
 
-def _section(name: str, values: TimersConfig | QueueConfig | TablesConfig) -> Iterator[str]:
+def _section(name: str, values: _Section) -> Iterator[str]:
     yield f"{name}:"
     for field in fields(values):
-        yield f"  {field.name}: {getattr(values, field.name)}"
+        yield f"  {field.name}: {json.dumps(getattr(values, field.name))}"

@@ -19,6 +19,7 @@ from typing import Any, Final
 import yaml
 
 from dvipad.address import Address
+from dvipad.config.health import HealthConfig
 from dvipad.config.node import QueueConfig, TimersConfig
 
 DEFAULT_PREFIX: Final = "dvipa"
@@ -39,8 +40,16 @@ SLOW_VARIABLE: Final = "DVIPAD_LAB_SLOW"
 A lab there has longer timers, waits longer, and makes less traffic; see :class:`LabSpec`.
 """
 MAX_SLOW: Final = 100.0
-_TIMERS: Final = ("heartbeat_ms", "dead_ms", "restart_grace_ms", "join_ms", "collect_ms")
+_TIMERS: Final = (
+    "heartbeat_ms",
+    "dead_ms",
+    "restart_grace_ms",
+    "join_ms",
+    "collect_ms",
+    "probe_ms",
+)
 _QUEUE_TIMERS: Final = ("stale_ms", "hung_ms")
+_HEALTH_TIMERS: Final = ("persist_ms", "uplink_ms", "clear_ms")
 
 _PREFIX = re.compile(r"[a-z][a-z0-9-]{0,20}")
 
@@ -249,10 +258,11 @@ def _stretched(slow: float) -> dict[str, Any]:
     """The settings that keep a node `slow` times slower from taking slowness for death."""
     if slow == 1:
         return {}
-    timers, queue = TimersConfig(), QueueConfig()
+    timers, queue, health = TimersConfig(), QueueConfig(), HealthConfig()
     return {
         "timers": {name: round(getattr(timers, name) * slow) for name in _TIMERS},
         "queue": {name: round(getattr(queue, name) * slow) for name in _QUEUE_TIMERS},
+        "health": {name: round(getattr(health, name) * slow) for name in _HEALTH_TIMERS},
     }
 
 

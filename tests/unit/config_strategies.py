@@ -10,6 +10,7 @@ from typing import Literal
 from hypothesis import strategies as st
 
 from dvipad.address import Address
+from dvipad.config.health import HEALTH_LIMITS, HealthConfig
 from dvipad.config.model import (
     OWNER_RANK,
     Backup,
@@ -168,6 +169,8 @@ _paths = st.builds(
     Path, st.text(st.characters(exclude_categories=_UNPRINTABLE), max_size=20).map("/x".__add__)
 )
 
+_healths = st.builds(HealthConfig, st.booleans(), st.booleans(), **_numbers(HEALTH_LIMITS))
+
 
 @st.composite
 def nodes(draw: st.DrawFn) -> NodeConfig:
@@ -193,4 +196,5 @@ def nodes(draw: st.DrawFn) -> NodeConfig:
         replace(queue, stale_ms=max(queue.stale_ms, queue.hung_ms)),
         draw(st.builds(TablesConfig, **_numbers(TABLE_LIMITS))),
         draw(st.sampled_from(Quorum)),
+        draw(_healths),
     )

@@ -9,6 +9,7 @@ import pytest
 
 from dvipad.config.check import Configuration, load, load_files
 from dvipad.config.errors import ConfigError, Problem, Severity
+from dvipad.config.health import HealthConfig
 from dvipad.config.model import Profile
 from dvipad.config.node import NodeConfig, Peer, TimersConfig, Tunnel, parse_node
 
@@ -23,8 +24,9 @@ def test_the_least_node_file_has_the_defaults() -> None:
     parsed = parse_node(LEAST, "n.yaml", Path("/etc"))
     assert not parsed.problems
     assert parsed.node == NodeConfig("t1", ip_address("192.0.2.11"), ("eth0",))
-    assert parsed.node.timers == TimersConfig(100, 300, 2000, 500, 1000, 3000, 50, 2000)
+    assert parsed.node.timers == TimersConfig(100, 300, 2000, 500, 1000, 3000, 50, 2000, 200)
     assert parsed.node.cluster == "dvipad"
+    assert parsed.node.health == HealthConfig(True, True, 1000, 300, 3000)
 
 
 def test_everything_can_be_said() -> None:
@@ -32,6 +34,7 @@ def test_everything_can_be_said() -> None:
         "cluster: lab\npeers: [192.0.2.1, '192.0.2.2:99', 2001:db8::3, '[2001:db8::4]:98',"
         " '[2001:db8::5]']\nmesh: {port: 77}\ntunnel: gre\nprofile: p/x\n"
         "paths: {run: /run/x, bpffs: /sys/fs/bpf/x}\ntimers: {dead_ms: 900}\n"
+        "health: {enabled: True, rejoin: false, clear_ms: 5}\n"
     )
     parsed = parse_node(text, "n.yaml", Path("/etc"))
     assert not parsed.problems
@@ -44,6 +47,7 @@ def test_everything_can_be_said() -> None:
         Peer(ip_address("2001:db8::4"), 98),
         Peer(ip_address("2001:db8::5"), 77),
     )
+    assert node.health == HealthConfig(rejoin=False, clear_ms=5)
     assert (node.tunnel, node.profile, node.timers.dead_ms) == (Tunnel.GRE, Path("/etc/p/x"), 900)
 
 
@@ -70,6 +74,9 @@ def test_one_seed_peer_needs_no_list() -> None:
         ("profile: [x]", 10, "not a plain value"),
         ("mesh: {port: 65536}", 14, "port is not such a number"),
         ("mesh: 4780", 7, "not a mapping"),
+        ("health: {enabled: 1}", 19, "enabled is not"),
+        ("health: {persist_ms: -1}", 22, "persist_ms is not"),
+        ("health: {rejoins: true}", 10, "unknown key"),
         ("timers: {heartbeat: 5}", 10, "unknown key"),
         ("timers: {heartbeat_ms: 1}", 24, "heartbeat_ms is not"),
         ("timers: {heartbeat_ms: 0x64}", 24, "heartbeat_ms is not"),
