@@ -61,10 +61,10 @@ def advertisement_frame(mac: bytes, dvipa: IPv6Address) -> bytes:
 
     pseudo = source + destination + struct.pack("!II", length, _ICMPV6)
     header = _IPV6.pack(6 << 28, length, _ICMPV6, 255, source, destination)
-    return _ALL_NODES_MAC + mac + b"\x86\xdd" + header + message(_checksum(pseudo + message(0)))
+    return _ALL_NODES_MAC + mac + b"\x86\xdd" + header + message(checksum(pseudo + message(0)))
 
 
-def _checksum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071) of an even number of bytes."""
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total > 0xFFFF:

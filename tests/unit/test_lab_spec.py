@@ -134,7 +134,9 @@ def test_a_slow_lab_has_longer_timers(monkeypatch: pytest.MonkeyPatch) -> None:
         "restart_grace_ms": 10_000,
         "join_ms": 10,
         "collect_ms": 5000,
+        "probe_ms": 1000,
     }
+    assert lb1["health"] == {"persist_ms": 5000, "uplink_ms": 1500, "clear_ms": 15_000}
     assert lb1["queue"] == {"stale_ms": 1500, "hung_ms": 750}
     monkeypatch.setenv(SLOW_VARIABLE, "very")
     with pytest.raises(LabError, match="very"):
