@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from dvipad.address import Address
+from dvipad.config.model import OWNER_RANK, Moveable
 from dvipad.core.context import Context
 from dvipad.core.membership import Life
+from dvipad.core.ranges import LEFT_RANK
 from dvipad.core.vipa import Ownership
+from dvipad.wire.messages import Origin, VipaEntry
+
+LIST_FACTOR: Final = 4
+"""So many times `join_ms` a peer that lives may take to say what it owns."""
 
 
 class Candidates:
@@ -39,12 +47,43 @@ class Candidates:
         ]
         return min(names, key=lambda name: self._order(dvipa, name), default=None)
 
+    def holder(self, dvipa: Address) -> tuple[str, VipaEntry] | None:
+        """The peer with the greatest claim of the DVIPA, and what it says of it."""
+        claim = self._context.membership.claim(dvipa)
+        peer = self._context.membership.get(claim.name) if claim is not None else None
+        entry = peer.entries.get(dvipa) if peer is not None else None
+        return None if peer is None or entry is None else (peer.member.name, entry)
+
+    def named_by(self, dvipa: Address) -> tuple[str, VipaEntry] | None:
+        """A peer whose profile names the DVIPA, and what it says of it."""
+        for peer in self._context.membership:
+            entry = peer.entries.get(dvipa)
+            statement = entry is not None and entry.origin in (Origin.DEFINE, Origin.BACKUP)
+            if entry is not None and statement and peer.life is Life.UP and entry.rank > 0:
+                return peer.member.name, entry
+        return None
+
+    def wanted_elsewhere(self, dvipa: Address) -> bool:
+        """Whether the best other node is one where an address of a range is wanted."""
+        peer = self._context.membership.get(self.best_other(dvipa) or "")
+        return peer is not None and peer.entries[dvipa].rank > LEFT_RANK
+
+    def primary_waits(self, vipa: Ownership) -> bool:
+        """Whether the node of the DVIPA's VIPADEFINE MOVEABLE WHENIDLE could have it back."""
+        peer = self._context.membership.get(self.best_other(vipa.dvipa) or "")
+        entry = peer.entries[vipa.dvipa] if peer is not None else None
+        if entry is None or entry.moveable is not Moveable.WHENIDLE:
+            return False
+        return entry.rank == OWNER_RANK > vipa.rank and not vipa.ranged
+
     def entitled(self, vipa: Ownership) -> bool:
         """Whether this node, if it may own the DVIPA at all, is the best that could."""
         if not (vipa.creates or self.activated(vipa.dvipa)):
             return False
         if self._context.now_ms < vipa.retry_ms or self._unlisted() or not self.quorate():
             return False
+        if vipa.summoned:
+            return True
         best = self.best_other(vipa.dvipa)
         own = _key(vipa.rank, self._context.settings.name)
         return best is None or own < self._order(vipa.dvipa, best)
@@ -64,12 +103,12 @@ class Candidates:
         return 2 * (alive + 1) > cluster + 1
 
     def _unlisted(self) -> bool:
-        """Whether a peer has not said yet what it owns; it gets some time to."""
-        join_ms = self._context.settings.timers.join_ms
+        """Whether a peer has not said yet what it owns; it lives, so it gets its time to."""
+        list_ms = LIST_FACTOR * self._context.settings.timers.join_ms
         return any(
             peer.life is Life.UP
             and not peer.listed
-            and self._context.now_ms < peer.since_ms + join_ms
+            and self._context.now_ms < peer.since_ms + list_ms
             for peer in self._context.membership
         )
 

@@ -58,7 +58,9 @@ class Context:
     membership: Membership
     profile: Profile = field(default_factory=Profile)
     orders: Orders = field(default_factory=Orders)
+    troubles: frozenset[str] = frozenset()
     now_ms: int = 0
+    started: bool = False
     joined: bool = False
     doubting_since_ms: int | None = None
     stopping_since_ms: int | None = None

@@ -97,6 +97,23 @@ class WatchDvipas:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchRanges:
+    """Subnets (first address, prefix length) in which a bind of an application counts (D10)."""
+
+    ranges: frozenset[tuple[Address, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeAddress:
+    """Ask the network whether another host has the DVIPA; the step fails when one answers.
+
+    ARP probes (RFC 5227, 2.1), neighbour solicitations (RFC 4862, 5.4).
+    """
+
+    dvipa: Address
+
+
+@dataclass(frozen=True, slots=True)
 class InsertConnections:
     """CRT entries: these packed keys lead to `target`."""
 
@@ -151,6 +168,15 @@ class DumpCrt:
 
 
 @dataclass(frozen=True, slots=True)
+class CountConnections:
+    """Count the DVIPA's connections, in the CRT and of this node; answered by
+    `ConnectionsCounted`."""
+
+    effect_id: int
+    dvipa: Address
+
+
+@dataclass(frozen=True, slots=True)
 class Send:
     """A message to one peer; lost when there is no session with it."""
 
@@ -180,6 +206,14 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something that was asked for is not done, and why: one log line."""
+
+    dvipa: Address
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """Everything that was owned is given up: the daemon may end."""
 
@@ -189,6 +223,7 @@ Step: TypeAlias = (
     | RemoveDvipa
     | PlaceAddress
     | RemoveAddress
+    | ProbeAddress
     | Announce
     | Send
     | Broadcast
@@ -215,10 +250,13 @@ Effect: TypeAlias = (
     | RemoveService
     | SetMembers
     | WatchDvipas
+    | WatchRanges
+    | CountConnections
     | InsertConnections
     | EndConnections
     | RetainConnections
     | PurgeTarget
     | Decision
+    | Refusal
     | Leave
 )

@@ -128,6 +128,38 @@ class Stalled:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressesBound:
+    """Addresses of a VIPARANGE that sockets of this node are bound to now (D10).
+
+    Each with the number of its latest bind: a greater one than before is a new bind.
+    """
+
+    bound: tuple[tuple[Address, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAsked:
+    """A command deletes an address of a VIPARANGE that is active here (D10)."""
+
+    dvipa: Address
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionsCounted:
+    """Answer to `CountConnections`."""
+
+    effect_id: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TroublesChanged:
+    """What is wrong with this node, as far as it sees: one line for each; empty: it is well."""
+
+    troubles: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class StopRequested:
     """Leave the cluster cleanly: give DVIPAs to their backups, then end."""
 
@@ -149,5 +181,9 @@ Input: TypeAlias = (
     | CrtDumped
     | Ordered
     | Stalled
+    | AddressesBound
+    | DeleteAsked
+    | ConnectionsCounted
+    | TroublesChanged
     | StopRequested
 )

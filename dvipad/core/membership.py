@@ -168,12 +168,13 @@ class Membership:
 
     def _is_news(self, dvipa: Address, claim: Claim) -> bool:
         """Whether hearsay tells what this node cannot know: a claim of somebody who is silent
-        to it, made after he fell silent."""
+        to it, made after he fell silent, or who has not said yet what he owns."""
         owner = self._peers.get(claim.name)
         if owner is None:
             return claim.name != self._own_name
         entry = owner.entries.get(dvipa)
-        return owner.life is Life.DEAD and (entry is None or entry.epoch < claim.epoch)
+        mute = owner.life is Life.DEAD or not owner.listed
+        return mute and (entry is None or entry.epoch < claim.epoch)
 
     def heard(self, dvipa: Address) -> Claim | None:
         """The greatest claim of a peer that is not dead, from its own mouth."""

@@ -14,10 +14,13 @@ from dvipad.core.distributor import Distributor
 from dvipad.core.dpt import Dpt
 from dvipad.core.effects import Effect, InsertConnections, Leave, Send
 from dvipad.core.inputs import (
+    AddressesBound,
     Adopted,
+    ConnectionsCounted,
     ConnectionsEnded,
     ConnectionsOriginated,
     CrtDumped,
+    DeleteAsked,
     EffectDone,
     EffectFailed,
     EventsMissed,
@@ -29,6 +32,7 @@ from dvipad.core.inputs import (
     Stalled,
     Started,
     StopRequested,
+    TroublesChanged,
 )
 from dvipad.core.membership import Life, Membership
 from dvipad.core.owners import Owners
@@ -78,7 +82,10 @@ class Node:
         return self.context.settings.name
 
     def _show(self, dvipa: Address) -> None:
-        self.target.give_back(dvipa)
+        vipa = self.owners.get(dvipa)
+        # A node that leaves takes its DVIPAs along, but not those of applications that stay.
+        leaves = self.context.stopping and (vipa is None or not vipa.ranged)
+        self.target.give_back(dvipa, keep=not leaves)
 
     # -- the verbs ----------------------------------------------------------------------------
 
@@ -130,7 +137,7 @@ class Node:
                 self._start(event)
             case ProfileChanged():
                 self.context.profile = event.profile
-                self.owners.profile_changed()
+                self.owners.parts.profile_changed()
             case PeerUp() | PeerDown() | HostAnswered():
                 self._peer(event)
             case MessageReceived():
@@ -150,10 +157,19 @@ class Node:
                 self.target.effect_failed(event.effect_id)
             case CrtDumped():
                 self.owners.crt_dumped(event)
+            case ConnectionsCounted():
+                self.owners.counted(event)
             case SocketsDumped():
                 self._sockets_dumped(event)
             case Ordered():
                 self.context.orders = event.orders
+                self.owners.parts.follow()
+            case AddressesBound():
+                self.owners.parts.bound(event)
+            case DeleteAsked():
+                self.owners.parts.delete(event.dvipa)
+            case TroublesChanged():
+                self.context.troubles = event.troubles
             case Stalled():
                 self.context.doubting_since_ms = self.context.now_ms
             case StopRequested():
@@ -164,10 +180,12 @@ class Node:
 
     def _start(self, event: Started) -> None:
         self._started_ms = self.context.now_ms
+        self.context.started = True
         for adopted in event.adopted:
             self._adopt(adopted)
 
     def _adopt(self, adopted: Adopted) -> None:
+        self.owners.parts.adopt(adopted.dvipa)
         if adopted.owned and self.owners.adopt(adopted):
             hold_ms = 2 * self.context.settings.timers.join_ms
             self.distributor.adopt(adopted.dvipa, adopted.ports, hold_ms)
@@ -180,6 +198,9 @@ class Node:
         match event:
             case PeerUp():
                 name = event.member.name
+                known = membership.get(name)
+                if known is not None and known.life is Life.DEAD:
+                    self.owners.back(name)
                 membership.up(event.member, now)
                 self.distributor.peer_up(name)
                 self.context.emit(Send(name, self.owners.vipa_list()))

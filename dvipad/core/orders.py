@@ -32,13 +32,15 @@ class Orders:
 
     `deactivated`: DVIPAs that this node gives up, and does not take back or over. `quiesced`,
     `paused`: ports that get no new connections here, `WHOLE_TARGET` for all; what is paused
-    stays so when the host is restarted. `outside`: the node left the group.
+    stays so when the host is restarted. `outside`: the node left the group. `activated`: addresses
+    of a VIPARANGE that a command activated here, each with the number of the latest command (D10).
     """
 
     deactivated: frozenset[Address] = frozenset()
     quiesced: frozenset[int] = frozenset()
     paused: frozenset[int] = frozenset()
     outside: bool = False
+    activated: frozenset[tuple[Address, int]] = frozenset()
 
     def refuses(self, port: int) -> bool:
         """Whether this node gets no new connections to `port`."""
@@ -64,6 +66,16 @@ class Orders:
                 return replace(self, outside=verb is Verb.LEAVEGROUP)
             case _:
                 raise ValueError(f"{verb.value} needs a DVIPA")
+
+    def activate(self, dvipa: Address) -> Orders:
+        """These orders, and `dvipa` is activated here, or once more."""
+        number = 1 + max((number for _, number in self.activated), default=0)
+        return replace(self, activated=self.delete(dvipa).activated | {(dvipa, number)})
+
+    def delete(self, dvipa: Address) -> Orders:
+        """These orders without the activation of `dvipa`."""
+        kept = frozenset(row for row in self.activated if row[0] != dvipa)
+        return replace(self, activated=kept)
 
 
 def _without(ports: frozenset[int], port: int) -> frozenset[int]:

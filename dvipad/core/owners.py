@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from dvipad.address import Address
-from dvipad.config.model import OWNER_RANK, Backup, Define, Distribute, Moveable
-from dvipad.core.candidates import Candidates
+from dvipad.config.model import Distribute
+from dvipad.core.candidates import LIST_FACTOR, Candidates
 from dvipad.core.context import FORGET_MS, STOP_LINGER_MS, STOP_MS, Context
 from dvipad.core.crt import Collection
 from dvipad.core.effects import Broadcast, Send, SetMembers, WatchDvipas
-from dvipad.core.inputs import Adopted, CrtDumped, SocketsDumped
+from dvipad.core.idle import Idle
+from dvipad.core.inputs import Adopted, ConnectionsCounted, CrtDumped, SocketsDumped
 from dvipad.core.membership import Claim, Life, make_claim
+from dvipad.core.parts import Parts
+from dvipad.core.ranges import RANGED
 from dvipad.core.rechecks import Rechecks
 from dvipad.core.takeover import Takeover
 from dvipad.core.triggers import Facts, due
@@ -32,6 +35,8 @@ class Owners:
         self._takeover = Takeover(context, self.vipa_list, show, self.effective)
         self._inherited: dict[Address, tuple[Distribute, ...]] = {}
         self._candidates = Candidates(context)
+        self.parts = Parts(context, self._vipas, self._candidates)
+        self._idle = Idle(context)
         self._members: frozenset[Address] = frozenset()
         self._watched: frozenset[Address] = frozenset()
         self._offered: tuple[object, ...] = ()
@@ -46,26 +51,7 @@ class Owners:
         """This node's part in the ownership of `dvipa`."""
         return self._vipas.get(dvipa)
 
-    # -- profile and adoption -----------------------------------------------------------------
-
-    def profile_changed(self) -> None:
-        """Follow the profile: new DVIPAs, new ranks, those that it does not name any more."""
-        profile = self._context.profile
-        named: dict[Address, Define | Backup] = {row.dvipa: row for row in profile.backups}
-        named.update({row.dvipa: row for row in profile.defines})
-        for dvipa, row in named.items():
-            self._configure(self._vipas.setdefault(dvipa, Ownership(dvipa)), row)
-        for dvipa, vipa in self._vipas.items():
-            if dvipa not in named:
-                vipa.rank, vipa.creates = 0, False
-
-    def _configure(self, vipa: Ownership, row: Define | Backup) -> None:
-        vipa.prefix_length = row.prefix_length
-        if isinstance(row, Define):
-            vipa.rank, vipa.creates, vipa.moveable = OWNER_RANK, True, row.moveable
-        else:
-            vipa.rank, vipa.creates = row.rank, row.moveable is not None
-            vipa.moveable = row.moveable or Moveable.IMMEDIATE
+    # -- adoption -----------------------------------------------------------------------------
 
     def adopt(self, adopted: Adopted) -> bool:
         """Go on as the distributor that a former daemon was; False when the profile forbids it.
@@ -188,12 +174,16 @@ class Owners:
     def _asked(self, vipa: Ownership, name: str, epoch: int) -> None:
         peer = self._context.membership.get(name)
         entry = peer.entries.get(vipa.dvipa) if peer is not None else None
-        entitled = entry is not None and entry.rank > vipa.rank
+        entitled = entry is not None and (entry.rank > vipa.rank or vipa.ranged)
         if entitled or self._leaving(vipa) or name == vipa.offered_to:
             vipa.asked_by, vipa.asked_epoch = name, epoch
 
     def _leaving(self, vipa: Ownership) -> bool:
-        return self._context.stopping or vipa.rank == 0 or self._barred(vipa)
+        if self._context.stopping or vipa.rank == 0 or self._barred(vipa):
+            return True
+        if self._context.troubles and self._candidates.best_other(vipa.dvipa) is not None:
+            return True
+        return vipa.unwanted and self._candidates.wanted_elsewhere(vipa.dvipa)
 
     def _barred(self, vipa: Ownership) -> bool:
         """Whether the operator ordered that this node does not own the DVIPA."""
@@ -245,6 +235,7 @@ class Owners:
             self.recheck(dvipa, again=False)
         for vipa in list(self):
             self._takeover.hear_again(vipa)
+            self._takeover.follow(vipa, self._context.membership.claim(vipa.dvipa))
             for _ in range(ROWS_PER_STEP):
                 facts = self._facts(vipa)
                 trigger = due(vipa, facts)
@@ -254,7 +245,25 @@ class Owners:
                 if not self._takeover.act(vipa, trigger, facts, highest):
                     break
             if vipa.rank == 0 and vipa.state is State.BACKUP:
-                del self._vipas[vipa.dvipa]
+                self.parts.forget(vipa)
+        self._idle.refresh({vipa.dvipa for vipa in self if self._waits_idle(vipa)})
+
+    def _waits_idle(self, vipa: Ownership) -> bool:
+        """Whether the end of its last connection would change something."""
+        if vipa.unwanted:
+            return vipa.rank > 0 and vipa.state in (State.ACTIVE, State.BACKUP)
+        return vipa.state is State.ACTIVE and self._candidates.primary_waits(vipa)
+
+    def counted(self, event: ConnectionsCounted) -> None:
+        """A DVIPA that waited until it is idle may be."""
+        dvipa = self._idle.counted(event)
+        vipa = self._vipas.get(dvipa) if dvipa is not None else None
+        if vipa is None or not self._waits_idle(vipa):
+            return
+        if vipa.unwanted:
+            vipa.rank = 0
+        else:
+            vipa.idle = True
 
     def _facts(self, vipa: Ownership) -> Facts:
         context = self._context
@@ -282,7 +291,13 @@ class Owners:
             successor_up=vipa.successor is not None and membership.is_up(vipa.successor),
             collect_ms=timers.collect_ms,
             linger_ms=STOP_LINGER_MS if context.stopping else timers.moving_ms,
+            rival_ranged=self._ranged(vipa.dvipa),
+            primary_waits=self._candidates.primary_waits(vipa),
         )
+
+    def _ranged(self, dvipa: Address) -> bool:
+        holder = self._candidates.holder(dvipa)
+        return holder is not None and holder[1].origin in RANGED
 
     def _collected(self, vipa: Ownership) -> bool:
         collection = self.collections.get(vipa.dvipa)
@@ -310,7 +325,15 @@ class Owners:
         epoch = vipa.held_epoch if giving else vipa.epoch
         epoch = epoch if owner else self._candidates.highest(vipa.dvipa)
         rows = self.effective(vipa.dvipa) if owner else ()
-        return VipaEntry(vipa.dvipa, rank, vipa.creates, owner, epoch, rows)
+        return VipaEntry(
+            vipa.dvipa, rank, vipa.creates, owner, epoch, rows, vipa.origin, vipa.moveable
+        )
+
+    def back(self, name: str) -> None:
+        """A peer that was dead to this node is back: what it had of a range in between it may
+        have forgotten, and neighbours not."""
+        for vipa in self:
+            vipa.rival_released = vipa.rival_released or (vipa.owning and vipa.ranged)
 
     def greet(self, name: str) -> None:
         """A session with `name` began: what it missed of a takeback under way."""
@@ -345,13 +368,15 @@ class Owners:
     def _offer(self, vipa: Ownership) -> tuple[object, ...]:
         # Not the rank of the entry: a list in the middle of giving up would overtake the release.
         rank = vipa.rank if self._fit(vipa) else 0
-        return vipa.dvipa, rank, vipa.creates, self._context.own_distributes(vipa.dvipa)
+        rows = self._context.own_distributes(vipa.dvipa)
+        return vipa.dvipa, rank, vipa.creates, vipa.origin, vipa.moveable, rows
 
     def deadlines(self) -> list[int]:
         """When a row of the table may be due without any input."""
         context = self._context
         timers = context.settings.timers
-        times: list[int] = [peer.since_ms + timers.join_ms for peer in context.membership]
+        list_ms = LIST_FACTOR * timers.join_ms
+        times: list[int] = [peer.since_ms + list_ms for peer in context.membership]
         times += [item.deadline(timers.collect_ms) for item in self.collections.values()]
         linger = STOP_LINGER_MS if context.stopping else timers.moving_ms
         for vipa in self:
@@ -363,7 +388,7 @@ class Owners:
             for name in vipa.unheard:
                 peer = context.membership.get(name)
                 times.append(0 if peer is None else peer.since_ms + FORGET_MS)
-        times += self._rechecks.deadlines()
+        times += [*self._rechecks.deadlines(), *self._idle.deadlines()]
         if context.stopping_since_ms is not None:
             times.append(context.stopping_since_ms + STOP_MS)
         return times

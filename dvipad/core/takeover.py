@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from dvipad.address import Address
-from dvipad.config.model import Distribute
+from dvipad.config.model import Distribute, Moveable
 from dvipad.core import crt
 from dvipad.core.context import FORGET_MS, RETRY_MS, Context
 from dvipad.core.crt import Collection
@@ -22,6 +22,8 @@ from dvipad.core.effects import (
     DumpCrt,
     DumpSockets,
     PlaceAddress,
+    ProbeAddress,
+    RetainConnections,
     Role,
     Send,
     Sequence,
@@ -61,7 +63,7 @@ class Takeover:
             return False
         action, before, after = taken
         detail = vipa.failed if trigger is Trigger.FAILED else ""
-        self._perform(vipa, action, facts, highest)
+        self._perform(vipa, trigger, action, facts, highest)
         other = vipa.successor or (facts.rival.name if facts.rival else None)
         self._context.emit(
             Decision(
@@ -77,10 +79,12 @@ class Takeover:
         )
         return True
 
-    def _perform(self, vipa: Ownership, action: Action, facts: Facts, highest: int) -> None:
+    def _perform(
+        self, vipa: Ownership, trigger: Trigger, action: Action, facts: Facts, highest: int
+    ) -> None:
         match action:
             case Action.TAKE_OVER:
-                self._take_over(vipa, highest)
+                self._take_over(vipa, highest, trigger is Trigger.UNOWNED or vipa.summoned)
             case Action.PREPARE:
                 self._prepare(vipa, highest)
             case Action.ASK:
@@ -94,7 +98,7 @@ class Takeover:
             case Action.RELEASE:
                 self._release(vipa)
             case Action.OFFER:
-                vipa.offered_to = facts.backup
+                vipa.offered_to, vipa.idle = facts.backup, False
                 self._send(vipa.offered_to, Move.OFFER, vipa)
             case Action.ANNOUNCE_AGAIN:
                 vipa.rival_released = False
@@ -128,12 +132,15 @@ class Takeover:
         )
         self._context.emit(DumpSockets(effect_id, vipa.dvipa))
 
-    def _take_over(self, vipa: Ownership, highest: int) -> None:
+    def _take_over(self, vipa: Ownership, highest: int, probe: bool) -> None:
+        """`probe`: nobody is known to have had it, so that a stranger may have it."""
         _forget_talks(vipa)
+        vipa.summoned = False
         vipa.epoch = highest + 1
         vipa.successor = None
         self._begin(
             vipa,
+            *((ProbeAddress(vipa.dvipa),) if probe else ()),
             SetDvipa(vipa.dvipa, Role.OWNER, vipa.epoch, collecting=True),
             Broadcast(self._vipa_list()),
             Broadcast(Dvipa(Move.TAKEOVER, vipa.dvipa, vipa.epoch)),
@@ -164,6 +171,14 @@ class Takeover:
             Broadcast(self._vipa_list()),
             Broadcast(Dvipa(Move.COMPLETE, vipa.dvipa, vipa.epoch)),
         )
+        vipa.summoned = False
+        if vipa.moveable is Moveable.DISRUPTIVE:
+            self._break(vipa.dvipa)
+
+    def _break(self, dvipa: Address) -> None:
+        """Connections that end elsewhere are not carried on: clients are told by a reset."""
+        for peer in self._context.membership:
+            self._context.emit(RetainConnections(dvipa, peer.member.xcf, b"", self._context.now_ms))
 
     def _complete(self, vipa: Ownership) -> None:
         self.collections.pop(vipa.dvipa, None)
@@ -199,6 +214,14 @@ class Takeover:
         if not vipa.unheard:
             vipa.withholding = False
             self._context.emit(SetDvipa(vipa.dvipa, Role.OWNER, vipa.epoch))
+
+    def follow(self, vipa: Ownership, rival: Claim | None) -> None:
+        """What this node gave up has moved on: relay to who has it now."""
+        if vipa.state is not State.MOVING or rival is None or rival.name == vipa.successor:
+            return
+        vipa.successor, vipa.epoch = rival.name, rival.epoch
+        successor = self._context.xcf_of(rival.name)
+        self._context.emit(SetDvipa(vipa.dvipa, Role.MOVING, vipa.epoch, successor=successor))
 
     def _give_up(self, vipa: Ownership, rival: Claim | None) -> None:
         """Relay first, hide next, hand over then: what arrives in between is the successor's."""
@@ -256,5 +279,5 @@ class Takeover:
 def _forget_talks(vipa: Ownership) -> None:
     """What was asked, offered or released concerned the former owner."""
     vipa.asked_by = vipa.offered_by = vipa.offered_to = None
-    vipa.released = vipa.rival_released = False
+    vipa.released = vipa.rival_released = vipa.idle = False
     vipa.unheard, vipa.withholding = set(), False

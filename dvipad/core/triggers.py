@@ -19,7 +19,8 @@ class Facts:
     now, this node is the best. `activated`: somebody had it before. `collected`: the CRT is
     complete. `backup`: the best other node that could own it. `leaving`: this node must not own
     it any longer; `overdue`: it waited long enough for somebody to take it. `asker_up`,
-    `successor_up`: sessions.
+    `successor_up`: sessions. `rival_ranged`: the rival has it by a VIPARANGE.
+    `primary_waits`: the node of its VIPADEFINE MOVEABLE WHENIDLE is there.
     """
 
     now_ms: int
@@ -37,6 +38,8 @@ class Facts:
     backup: str | None = None
     asker_up: bool = False
     successor_up: bool = False
+    rival_ranged: bool = False
+    primary_waits: bool = False
     collect_ms: int = 1_000
     linger_ms: int = 3_000
 
@@ -66,15 +69,25 @@ def _backup(vipa: Ownership, facts: Facts) -> Trigger | None:
     if facts.rival is None:
         lost = Trigger.OWNER_LOST if facts.activated else Trigger.UNOWNED
         return lost if facts.entitled else None
-    if not facts.rival_up:
+    called = _called(vipa, facts)
+    if called is not None or not facts.rival_up:
+        return called
+    return Trigger.TAKEBACK_DUE if _may_take_back(vipa, facts) else None
+
+
+def _called(vipa: Ownership, facts: Facts) -> Trigger | None:
+    """Somebody asks this node to take the address from its owner."""
+    if facts.rival is None or not facts.rival_up or facts.leaving:
         return None
     if vipa.offered_by == facts.rival.name:
         return Trigger.OFFERED
-    return Trigger.TAKEBACK_DUE if _may_take_back(vipa, facts.rival) else None
+    return Trigger.SUMMONED if vipa.summoned else None
 
 
-def _may_take_back(vipa: Ownership, rival: Claim) -> bool:
-    primary = vipa.rank == OWNER_RANK > rival.rank
+def _may_take_back(vipa: Ownership, facts: Facts) -> bool:
+    if facts.rival is None or facts.rival_ranged:
+        return False  # one address has one method at a time
+    primary = vipa.rank == OWNER_RANK > facts.rival.rank
     return primary and vipa.moveable is Moveable.IMMEDIATE
 
 
@@ -86,7 +99,8 @@ def _justified(vipa: Ownership, facts: Facts) -> bool:
     """Whether the reason for a takeback still stands."""
     if facts.leaving or facts.rival is None:
         return False
-    return vipa.offered_by == facts.rival.name or _may_take_back(vipa, facts.rival)
+    wanted = vipa.summoned or vipa.offered_by == facts.rival.name
+    return wanted or _may_take_back(vipa, facts)
 
 
 def _takeback(vipa: Ownership, facts: Facts) -> Trigger | None:
@@ -115,7 +129,8 @@ def _owning(vipa: Ownership, facts: Facts) -> Trigger | None:
         return Trigger.HIGHER_CLAIM
     if not facts.quorate:
         return Trigger.NO_QUORUM
-    if facts.leaving and (facts.overdue or facts.backup is None):
+    alone = facts.joined and facts.backup is None
+    if facts.leaving and (facts.overdue or alone):
         return Trigger.ALONE
     if vipa.state is State.TAKEOVER:
         complete = vipa.done and facts.collected and facts.joined
@@ -126,7 +141,7 @@ def _owning(vipa: Ownership, facts: Facts) -> Trigger | None:
         return Trigger.RIVAL_RELEASED
     if facts.leaving and facts.backup != vipa.offered_to:
         return Trigger.LEAVING
-    return None
+    return Trigger.IDLE if vipa.idle and facts.primary_waits else None
 
 
 def _giving(vipa: Ownership, facts: Facts) -> Trigger | None:
@@ -138,7 +153,7 @@ def _giving(vipa: Ownership, facts: Facts) -> Trigger | None:
 def _moving(vipa: Ownership, facts: Facts) -> Trigger | None:
     if facts.now_ms >= vipa.since_ms + facts.linger_ms:
         return Trigger.LINGER_OVER
-    return _orphaned(facts)
+    return _called(vipa, facts) or _orphaned(facts)
 
 
 def _orphaned(facts: Facts) -> Trigger | None:

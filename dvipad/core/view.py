@@ -21,8 +21,9 @@ class MemberView:
 class DvipaView:
     """A DVIPA on this node, in the words of NETSTAT VIPADYN.
 
-    `status`: ACTIVE, BACKUP, MOVING, QUIESCING; `state`: the table's own word, or TARGET.
-    `origin`: VIPADEFINE, VIPABACKUP or TARGET. `dist_status`: none, distributor, target, both.
+    `status`: ACTIVE, BACKUP, MOVING, QUIESCING, DEACTIVATED; `state`: the table's own word, or
+    TARGET. `origin`: VIPADEFINE, VIPABACKUP, VIPARANGE BIND, VIPARANGE IOCTL or TARGET.
+    `dist_status`: none, distributor, target, both.
     """
 
     dvipa: Address
@@ -54,7 +55,7 @@ class TargetView:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """Everything."""
+    """Everything. `troubles`: what is wrong with the node, as far as it sees."""
 
     name: str
     xcf: Address
@@ -63,3 +64,4 @@ class NodeView:
     members: tuple[MemberView, ...]
     dvipas: tuple[DvipaView, ...]
     targets: tuple[TargetView, ...]
+    troubles: tuple[str, ...] = ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dvipad.address import Address, order
-from dvipad.config.model import OWNER_RANK
 from dvipad.core.context import Context
 from dvipad.core.distributor import Distributor
 from dvipad.core.owners import Owners
@@ -57,6 +56,7 @@ def view_of(context: Context, owners: Owners, target: Target, distributor: Distr
             )
             for row in service.rows
         ),
+        tuple(sorted(context.troubles)),
     )
 
 
@@ -93,7 +93,7 @@ def _dvipa(context: Context, owners: Owners, target: Target, dvipa: Address) -> 
         vipa.prefix_length,
         "DEACTIVATED" if barred and vipa.state is State.BACKUP else _STATUS[vipa.state],
         vipa.state.value,
-        "VIPADEFINE" if vipa.rank == OWNER_RANK else "VIPABACKUP",
+        vipa.origin.value,
         dist,
         vipa.rank,
         vipa.epoch if vipa.owning or claim is None else claim.epoch,

@@ -11,6 +11,7 @@ from typing import Final
 
 from dvipad.address import Address
 from dvipad.config.model import Moveable
+from dvipad.wire.messages import Origin
 
 
 class State(Enum):
@@ -39,6 +40,7 @@ class Trigger(Enum):
     OWNER_LOST = "owner lost"
     TAKEBACK_DUE = "takeback due"
     OFFERED = "offered by the distributor"
+    SUMMONED = "asked for here"
     CRT_COMPLETE = "CRT complete"
     RELEASED = "released by the distributor"
     NO_ANSWER = "no answer"
@@ -49,6 +51,7 @@ class Trigger(Enum):
     RIVAL_RELEASED = "rival released"
     NO_QUORUM = "no quorum"
     LEAVING = "leaving"
+    IDLE = "idle, and its primary waits"
     ALONE = "leaving, and nobody takes it"
     HANDED_OVER = "CRT handed over"
     LINGER_OVER = "linger over"
@@ -77,6 +80,7 @@ TABLE: Final[dict[tuple[State, Trigger], tuple[Action, State]]] = {
     (_S.BACKUP, _T.OWNER_LOST): (_A.TAKE_OVER, _S.TAKEOVER),
     (_S.BACKUP, _T.TAKEBACK_DUE): (_A.PREPARE, _S.TAKEBACK),
     (_S.BACKUP, _T.OFFERED): (_A.PREPARE, _S.TAKEBACK),
+    (_S.BACKUP, _T.SUMMONED): (_A.PREPARE, _S.TAKEBACK),
     (_S.TAKEBACK, _T.FAILED): (_A.WITHDRAW, _S.BACKUP),
     (_S.TAKEBACK, _T.OWNER_LOST): (_A.TAKE_OVER, _S.TAKEOVER),
     (_S.TAKEBACK, _T.ABANDONED): (_A.DROP, _S.BACKUP),
@@ -97,10 +101,13 @@ TABLE: Final[dict[tuple[State, Trigger], tuple[Action, State]]] = {
     (_S.ACTIVE, _T.TAKEBACK_ASKED): (_A.GIVE_UP, _S.GIVING),
     (_S.ACTIVE, _T.RIVAL_RELEASED): (_A.ANNOUNCE_AGAIN, _S.ACTIVE),
     (_S.ACTIVE, _T.LEAVING): (_A.OFFER, _S.ACTIVE),
+    (_S.ACTIVE, _T.IDLE): (_A.OFFER, _S.ACTIVE),
     (_S.ACTIVE, _T.ALONE): (_A.WITHDRAW, _S.BACKUP),
     (_S.GIVING, _T.FAILED): (_A.WITHDRAW, _S.BACKUP),
     (_S.GIVING, _T.OWNER_LOST): (_A.TAKE_OVER, _S.TAKEOVER),
     (_S.GIVING, _T.HANDED_OVER): (_A.RELEASE, _S.MOVING),
+    (_S.MOVING, _T.OFFERED): (_A.PREPARE, _S.TAKEBACK),
+    (_S.MOVING, _T.SUMMONED): (_A.PREPARE, _S.TAKEBACK),
     (_S.MOVING, _T.OWNER_LOST): (_A.TAKE_OVER, _S.TAKEOVER),
     (_S.MOVING, _T.LINGER_OVER): (_A.DROP, _S.BACKUP),
 }
@@ -120,12 +127,14 @@ class Ownership:
     `held_epoch`: of the claim that is being given up. `unheard`: targets that were dead to this
     node when it took over and may live: until they are heard of, what the CRT does not know
     waits (`withholding`). `effect_id`: the sequence whose completion is awaited; others are
-    superseded. `crt_dump`, `socket_dump`: what is handed over.
+    superseded. `crt_dump`, `socket_dump`: what is handed over. `summoned`: an application or a
+    command wants it here now; `unwanted`: none does any more. `idle`: it has no connection.
     """
 
     dvipa: Address
     rank: int = 0
     creates: bool = False
+    origin: Origin = Origin.DEFINE
     moveable: Moveable = Moveable.IMMEDIATE
     prefix_length: int | None = None
     state: State = State.BACKUP
@@ -145,6 +154,9 @@ class Ownership:
     rival_released: bool = False
     unheard: set[str] = field(default_factory=set)
     withholding: bool = False
+    summoned: bool = False
+    unwanted: bool = False
+    idle: bool = False
     crt_dump: tuple[tuple[Address, bytes, bytes], ...] | None = None
     socket_dump: tuple[bytes, bytes] = (b"", b"")
 
@@ -168,6 +180,11 @@ class Ownership:
         self.epoch = epoch
         self.done = True
         self.since_ms = now_ms
+
+    @property
+    def ranged(self) -> bool:
+        """Whether it is an address of a VIPARANGE."""
+        return self.origin in (Origin.BIND, Origin.IOCTL)
 
     @property
     def owning(self) -> bool:

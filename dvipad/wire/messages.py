@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final, TypeAlias
 
 from dvipad.address import Address
-from dvipad.config.model import Distribute
+from dvipad.config.model import Distribute, Moveable
 
 PROTOCOL_VERSION: Final = 1
 MAX_CONNECTIONS: Final = 16_384
@@ -61,6 +61,15 @@ class Members:
     members: tuple[Member, ...]
 
 
+class Origin(Enum):
+    """Why a node has a part in a DVIPA; the values are the words of z/OS."""
+
+    DEFINE = "VIPADEFINE"
+    BACKUP = "VIPABACKUP"
+    BIND = "VIPARANGE BIND"
+    IOCTL = "VIPARANGE IOCTL"
+
+
 @dataclass(frozen=True, slots=True)
 class VipaEntry:
     """What the sender is to one DVIPA.
@@ -68,6 +77,7 @@ class VipaEntry:
     `rank`: 255 VIPADEFINE, 1-254 VIPABACKUP, 0 none of them any more or not fit now.
     `creates`: may activate it when nobody has (VIPADEFINE, or VIPABACKUP MOVEABLE).
     `owner`: the sender has it now, with `epoch`; then `distributes` is how it is distributed.
+    `origin`, `moveable`: how it came to its part, and when the DVIPA may leave it.
     """
 
     dvipa: Address
@@ -76,6 +86,8 @@ class VipaEntry:
     owner: bool
     epoch: int
     distributes: tuple[Distribute, ...] = ()
+    origin: Origin = Origin.DEFINE
+    moveable: Moveable = Moveable.IMMEDIATE
 
 
 @dataclass(frozen=True, slots=True)

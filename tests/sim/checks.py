@@ -125,7 +125,7 @@ class Checks:
 
     def _deadline(self, daemon: Daemon) -> None:
         now_ms = daemon.host.clock_ms()
-        due_ms = daemon.node.deadline()
+        due_ms = daemon.due_ms
         if due_ms is not None and due_ms <= now_ms:
             self.fail("deadline", f"{daemon.host.name}: {due_ms} at {now_ms}")
         self._steps += 1
@@ -157,7 +157,7 @@ class Checks:
 
     def periodic(self) -> None:
         """What must hold at any time."""
-        for dvipa in self._world.scenario.dvipas:
+        for dvipa in (*self._world.scenario.dvipas, *self._world.scenario.ranged):
             self._exclusive(dvipa)
         self._collections()
 
@@ -254,6 +254,10 @@ class Checks:
             dead_ms = now_ms - max(target.disturbed_ms, host.disturbed_ms, self._all_disturbed_ms)
             if dead_ms > DETECT_MS + SETTLE_MS and host.daemon is not None:
                 self.fail("target", f"{host.name} gave {connection} to {name}, dead {dead_ms} ms")
+        elif target.orders.refuses(connection.port):
+            quiet_ms = now_ms - target.ordered_ms
+            if quiet_ms > SPREAD_MS and self.undisturbed_ms(host, target) > SETTLE_MS:
+                self.fail("target", f"{host.name} gave {connection} to {name}, which is quiesced")
         elif not target.kernel.listens(connection.dvipa, connection.port):
             closed_ms = now_ms - target.listeners_ms.get(connection.port, 0)
             calm_ms = self.undisturbed_ms(host, target)
@@ -281,6 +285,8 @@ class Checks:
         for target in world.hosts.values():
             opened_ms = world.loop.now_ms - target.listeners_ms.get(connection.port, 0)
             ready = target.kernel.ready(rows, connection.dvipa, connection.port)
+            ready = ready and not target.orders.refuses(connection.port)
+            opened_ms = min(opened_ms, world.loop.now_ms - target.ordered_ms)
             calm_ms = self.undisturbed_ms(host, target)
             if ready and opened_ms > SPREAD_MS and calm_ms > SETTLE_MS:
                 self.fail("refused", f"{connection} by {name}, but {target.name} is ready")

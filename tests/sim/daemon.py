@@ -11,11 +11,14 @@ from dvipad.core.context import NodeSettings
 from dvipad.core.effects import (
     Announce,
     Broadcast,
+    CountConnections,
     Decision,
     DumpCrt,
     DumpSockets,
     Effect,
     Leave,
+    ProbeAddress,
+    Refusal,
     Send,
     Sequence,
     Step,
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
     from .world import Host, World
 
 PORT = 4780
+PROBE_MS = 20
+"""How long a node waits for another host that has the address."""
 AGAIN_MS = (100, 1_000)
 """An announcement is repeated after these times."""
 Work = tuple[Step | Effect, int, bool]
@@ -72,6 +77,8 @@ class Daemon:
         self._running = False
         self._waiting = False
         self._timer_ms: int | None = None
+        self.due_ms: int | None = None
+        self._mesh_due_ms: int | None = None
         self._answers_until_ms = 0
         plan = host.plan
         seeds = world.seeds_of(host.name)
@@ -96,6 +103,8 @@ class Daemon:
         """Adopt what the kernel has, listen and dial."""
         adopted = self.host.kernel.adopted()
         self.feed(ProfileChanged(self.host.plan.profile))
+        for event in self.host.told():
+            self.feed(event)
         self.feed(Started(adopted))
         self.feed(self.host.listeners_changed())
         self.world.mesh_lan.open(self.port)
@@ -153,6 +162,7 @@ class Daemon:
         checks = self.world.checks
         memory = checks.before(self)
         effects = step()
+        self.due_ms = self.node.deadline()
         self.adopting = isinstance(event, Started)
         checks.after(self, event, memory, effects)
         self._submit(effects)
@@ -173,11 +183,10 @@ class Daemon:
         due_ms = self.mesh.deadline()
         if due_ms is not None and due_ms <= now_ms:
             self.mesh.handle_deadline(now_ms)
-            self.pump()
+        self.pump()
         if not self.alive:
             return
-        due_ms = self.node.deadline()
-        if due_ms is not None and due_ms <= now_ms:
+        if self.due_ms is not None and self.due_ms <= now_ms:
             self.world.trace_input(self.host.name, None)
             self._taken(None, partial(self.node.expire, now_ms))
         self._arm()
@@ -185,7 +194,7 @@ class Daemon:
     def _arm(self) -> None:
         if self._running:
             return
-        due = [at for at in (self.mesh.deadline(), self.node.deadline()) if at is not None]
+        due = [at for at in (self._mesh_due_ms, self.due_ms) if at is not None]
         if not due:
             return
         at_ms = max(min(due) - self.host.offset_ms, self.world.loop.now_ms)
@@ -247,6 +256,7 @@ class Daemon:
                 self._note(event)
                 self.feed(event)
         if self.alive:
+            self._mesh_due_ms = self.mesh.deadline()
             self._arm()
 
     def _note(self, event: PeerUp | PeerDown | HostAnswered | MessageReceived) -> None:
@@ -265,6 +275,8 @@ class Daemon:
                     (step, effect.effect_id, index == last)
                     for index, step in enumerate(effect.steps)
                 )
+            elif isinstance(effect, Refusal):
+                self.world.trace(self.host.name, f"   {effect}")
             elif not isinstance(effect, Decision):
                 self._queue.append((effect, 0, False))
         self._run()
@@ -289,7 +301,7 @@ class Daemon:
                     self._finish(sequence, last)
                 case Leave():
                     self.world.left(self)
-                case Decision() | Sequence():
+                case Decision() | Refusal() | Sequence():
                     raise AssertionError("never queued")
                 case _:
                     self._in_kernel(effect, sequence, last)
@@ -298,7 +310,8 @@ class Daemon:
             self._arm()
 
     def _in_kernel(self, effect: KernelEffect, sequence: int, last: bool) -> None:
-        delay_ms = self.world.effect_ms(self.host)
+        probing = isinstance(effect, ProbeAddress)
+        delay_ms = PROBE_MS if probing else self.world.effect_ms(self.host)
         if delay_ms == 0:
             self._carried_out(effect, sequence, last)
             return
@@ -312,7 +325,7 @@ class Daemon:
         self.world.loop.after(delay_ms, lambda: self.do(end))
 
     def _carried_out(self, effect: KernelEffect, sequence: int, last: bool) -> None:
-        if sequence and self.world.fails(effect):
+        if sequence and (self.world.fails(effect) or self.world.duplicate(self.host, effect)):
             self._skip = sequence
             self.feed(EffectFailed(sequence, f"{type(effect).__name__}: no luck"))
             return
@@ -322,7 +335,8 @@ class Daemon:
         if isinstance(effect, Announce):
             self._announce(effect)
         self.world.checks.carried_out(self.host, effect)
-        if isinstance(effect, DumpSockets | DumpCrt) and answer is not None:
+        asks = isinstance(effect, DumpSockets | DumpCrt | CountConnections)
+        if asks and answer is not None:
             self._answer(answer, sequence, last)
         else:
             self._finish(sequence, last)

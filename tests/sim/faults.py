@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
+from dvipad.core.orders import Verb
+
 from .scenario import Fault, Kind
 
 if TYPE_CHECKING:
@@ -69,6 +71,18 @@ class Faults:
                 world.lan.slow_until_ms = world.loop.now_ms + fault.lasts_ms
             case Kind.MISS:
                 host.miss_events(fault.lasts_ms)
+            case Kind.DEACTIVATE:
+                host.order(Verb.DEACTIVATE, fault.dvipa, 0)
+            case Kind.QUIESCE:
+                host.order(Verb.QUIESCE, None, fault.port)
+            case Kind.OUTSIDE:
+                host.order(Verb.LEAVEGROUP, None, 0)
+            case Kind.TROUBLE:
+                host.trouble("storage full")
+            case Kind.BIND if fault.dvipa is not None:
+                host.bind(fault.dvipa, 1)
+            case Kind.BIND:
+                raise AssertionError("binds nothing")
             case _:
                 assert_never(fault.kind)
 
@@ -98,4 +112,20 @@ class Faults:
             case Kind.SLOW:
                 pass
             case _:
-                assert_never(fault.kind)
+                self._end_order(fault)
+
+    def _end_order(self, fault: Fault) -> None:
+        host = self._world.hosts[fault.hosts[0]]
+        match fault.kind:
+            case Kind.DEACTIVATE:
+                host.order(Verb.REACTIVATE, fault.dvipa, 0)
+            case Kind.QUIESCE:
+                host.order(Verb.RESUME, None, fault.port)
+            case Kind.OUTSIDE:
+                host.order(Verb.JOINGROUP, None, 0)
+            case Kind.TROUBLE:
+                host.trouble(None)
+            case Kind.BIND if fault.dvipa is not None:
+                host.bind(fault.dvipa, -1)
+            case _:
+                raise AssertionError(f"{fault.kind} has no end")

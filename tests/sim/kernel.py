@@ -15,11 +15,13 @@ from dvipad.core.crt import KEY_SIZE
 from dvipad.core.dpt import target_spec
 from dvipad.core.effects import (
     Announce,
+    CountConnections,
     DumpCrt,
     DumpSockets,
     EndConnections,
     InsertConnections,
     PlaceAddress,
+    ProbeAddress,
     PurgeTarget,
     RemoveAddress,
     RemoveDvipa,
@@ -30,8 +32,16 @@ from dvipad.core.effects import (
     SetMembers,
     SetService,
     WatchDvipas,
+    WatchRanges,
 )
-from dvipad.core.inputs import Adopted, CrtDumped, Input, Listener, SocketsDumped
+from dvipad.core.inputs import (
+    Adopted,
+    ConnectionsCounted,
+    CrtDumped,
+    Input,
+    Listener,
+    SocketsDumped,
+)
 
 KernelEffect = (
     SetDvipa
@@ -43,6 +53,9 @@ KernelEffect = (
     | RemoveService
     | SetMembers
     | WatchDvipas
+    | WatchRanges
+    | ProbeAddress
+    | CountConnections
     | InsertConnections
     | EndConnections
     | RetainConnections
@@ -151,8 +164,10 @@ class Kernel:
                 return SocketsDumped(effect.effect_id, *self.dump(effect.dvipa))
             case DumpCrt():
                 return CrtDumped(effect.effect_id, self._crt(effect.dvipa))
-            case Announce():
-                pass
+            case CountConnections():
+                return ConnectionsCounted(effect.effect_id, self._count(effect.dvipa))
+            case Announce() | ProbeAddress() | WatchRanges():
+                pass  # the world's affair
             case _:
                 self._connections(effect, now_ms)
         return None
@@ -211,6 +226,11 @@ class Kernel:
         mine = [(key, row.established) for key, row in self.sockets.items() if row.dvipa == dvipa]
         established = b"".join(key for key, is_established in mine if is_established)
         return established, b"".join(key for key, is_established in mine if not is_established)
+
+    def _count(self, dvipa: Address) -> int:
+        packed = pack(dvipa)
+        known = self.established.keys() | self.embryonic.keys() | self.sockets.keys()
+        return sum(key[16:32] == packed for key in known)
 
     def _crt(self, dvipa: Address) -> tuple[tuple[Address, bytes, bytes], ...]:
         packed = pack(dvipa)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CONVERGE_MS: Final = 12_000
 """A failed effect keeps a node away for 5 s; everything else is much shorter."""
 LOOK_MS: Final = 150
+MOVED_MS: Final = 1_000
+"""A move that began when the last connection ended is over then."""
 PROBE_MS: Final = 1_800
 """Probes are opened and closed, and old connections go on, within this time."""
 ENDED_MS: Final = 1_200
@@ -47,11 +49,14 @@ class Liveness:
         ]
         healed_ms = world.loop.now_ms
         world.loop.run(healed_ms + PROBE_MS)
-        self._wait(LOOK_MS)
+        self._wait(MOVED_MS)
         for probe in probes:
             if probe.phase is not Phase.DONE:
                 world.checks.fail("probe", f"{probe} is {probe.phase.value}")
         for connection in world.traffic.connections:
+            ranged = connection.dvipa in world.scenario.ranged
+            if ranged and world.checks.excuse(connection):
+                continue  # an address that nothing wants any more does not come back
             if self._lives(connection) and connection.progress_ms < healed_ms:
                 stuck_ms = world.loop.now_ms - connection.progress_ms
                 world.checks.fail("lost", f"{connection} is stuck for {stuck_ms} ms")
@@ -84,7 +89,8 @@ class Liveness:
             missing = set(hosts) - set(daemon.sessions) - {daemon.host.name}
             if missing:
                 yield f"{daemon.host.name} has no session with {missing}"
-        for dvipa in self._world.scenario.dvipas:
+        scenario = self._world.scenario
+        for dvipa in (*scenario.dvipas, *scenario.ranged):
             yield from self._dvipa(dvipa, daemons)
 
     def _dvipa(self, dvipa: Address, daemons: list[Daemon]) -> Iterator[str]:
@@ -110,6 +116,14 @@ class Liveness:
 
     def _expected(self, dvipa: Address) -> tuple[set[str], bool]:
         """Who may have it, and whether somebody must."""
+        if dvipa in self._world.scenario.ranged:
+            world = self._world
+            lives = any(
+                self._lives(connection) and not world.checks.excuse(connection)
+                for connection in world.traffic.connections
+                if connection.dvipa == dvipa
+            )
+            return set(world.hosts), lives  # until its last connection ends
         may: set[str] = set()
         primary: set[str] = set()
         must = False

@@ -17,6 +17,7 @@ from dvipad.config.model import (
     Moveable,
     PortRange,
     Profile,
+    Range,
     TargetSpec,
 )
 from dvipad.core.context import Timers
@@ -45,6 +46,11 @@ class Kind(Enum):
     LISTENER = "listener flips"
     SLOW = "slow effects"
     MISS = "socket events lost"
+    DEACTIVATE = "DVIPA deactivated"
+    QUIESCE = "target quiesced"
+    OUTSIDE = "out of the group"
+    TROUBLE = "in trouble"
+    BIND = "address of a range bound"
 
 
 WEIGHTS: Final = {
@@ -57,7 +63,13 @@ WEIGHTS: Final = {
     Kind.LISTENER: 4,
     Kind.SLOW: 2,
     Kind.MISS: 1,
+    Kind.DEACTIVATE: 2,
+    Kind.QUIESCE: 2,
+    Kind.OUTSIDE: 2,
+    Kind.TROUBLE: 2,
 }
+BIND_PORT: Final = 8080
+"""Applications that bind an address of a range listen there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +81,7 @@ class Fault:
     hosts: tuple[str, ...]
     lasts_ms: int
     port: int = 0
+    dvipa: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +98,11 @@ class HostPlan:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One simulation. `fail_percent`: sequences that fail at one of their steps."""
+    """One simulation.
+
+    `ranged`: addresses of a VIPARANGE that applications bind. `fail_percent`: sequences that
+    fail at one of their steps.
+    """
 
     seed: int
     hosts: tuple[HostPlan, ...]
@@ -96,6 +113,7 @@ class Scenario:
     safety_ms: int
     connections: int
     fail_percent: int
+    ranged: tuple[Address, ...] = ()
 
     def host(self, name: str) -> HostPlan:
         """The plan of the host with that name."""
@@ -116,6 +134,12 @@ def make_scenario(seed: int) -> Scenario:
     profiles = dict.fromkeys(names, Profile())
     for dvipa in dvipas:
         _plan_dvipa(random, dvipa, owners, xcf, ports, profiles, rivals)
+    ranged: tuple[Address, ...] = ()
+    if random.random() < 0.3:
+        ranged = (_dvipa(version, 200),)
+        moveable = random.choice((Moveable.NONDISRUPTIVE,) * 3 + (Moveable.DISRUPTIVE,))
+        row = Range(_dvipa(version, 200), 120 if version == 6 else 29, moveable)
+        profiles = {name: replace(profile, ranges=(row,)) for name, profile in profiles.items()}
     apart = Fault(0, Kind.CUT, (owners[0], owners[-1]), 1_600)
     hosts = tuple(_host(random, name, xcf, profiles[name], dvipas, ports) for name in names)
     safety_ms = random.choice((2_500, 3_500, 4_500))
@@ -124,11 +148,16 @@ def make_scenario(seed: int) -> Scenario:
         hosts,
         dvipas,
         ports,
-        (*([apart] if rivals else []), *_faults(random, owners, names, ports, safety_ms)),
+        (
+            *([apart] if rivals else []),
+            *_faults(random, owners, names, ports, safety_ms, dvipas),
+            *_binds(random, names, ranged, safety_ms),
+        ),
         random.random() < 0.3,
         safety_ms,
         random.randint(6, 16),
         random.choice((0, 0, 0, 0, 5)),
+        ranged,
     )
 
 
@@ -220,7 +249,12 @@ def _host(
 
 
 def _faults(
-    random: Random, owners: list[str], names: list[str], ports: tuple[int, ...], safety_ms: int
+    random: Random,
+    owners: list[str],
+    names: list[str],
+    ports: tuple[int, ...],
+    safety_ms: int,
+    dvipas: tuple[Address, ...],
 ) -> tuple[Fault, ...]:
     kinds = random.choices(list(WEIGHTS), list(WEIGHTS.values()), k=random.choice((1, 1, 2, 3, 5)))
     faults: list[Fault] = []
@@ -242,6 +276,30 @@ def _faults(
             case Kind.LISTENER:
                 port = random.choice(ports)
                 faults.append(Fault(at_ms, kind, (random.choice(names),), lasts_ms, port))
+            case Kind.QUIESCE:
+                port = random.choice((0, *ports))
+                faults.append(Fault(at_ms, kind, (random.choice(names),), lasts_ms, port))
+            case Kind.DEACTIVATE:
+                faults.append(Fault(at_ms, kind, (name,), lasts_ms, 0, random.choice(dvipas)))
             case _:
                 faults.append(Fault(at_ms, kind, (name,), lasts_ms))
+    return tuple(sorted(faults, key=lambda fault: fault.at_ms))
+
+
+def _binds(
+    random: Random, names: list[str], ranged: tuple[Address, ...], safety_ms: int
+) -> tuple[Fault, ...]:
+    """Applications that bind addresses of a range, each for a while."""
+    faults = [
+        Fault(
+            random.randint(400, safety_ms - 100),
+            Kind.BIND,
+            (random.choice(names),),
+            random.choice((500, 900, 1_600, 4_000)),
+            BIND_PORT,
+            dvipa,
+        )
+        for dvipa in ranged
+        for _ in range(random.choice((1, 2, 2, 3)))
+    ]
     return tuple(sorted(faults, key=lambda fault: fault.at_ms))

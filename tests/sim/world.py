@@ -8,16 +8,20 @@ from random import Random
 from typing import TYPE_CHECKING, Final
 
 from dvipad.address import Address
-from dvipad.core import distributor, owners, target
-from dvipad.core.effects import Decision
+from dvipad.core import distributor, rechecks, target
+from dvipad.core.effects import Decision, ProbeAddress
 from dvipad.core.inputs import (
+    AddressesBound,
     ConnectionsEnded,
     EventsMissed,
     Input,
     Listener,
     ListenersChanged,
+    Ordered,
     StopRequested,
+    TroublesChanged,
 )
+from dvipad.core.orders import Orders, Verb
 
 from .checks import Checks
 from .daemon import Daemon
@@ -26,14 +30,14 @@ from .kernel import Kernel, KernelEffect
 from .lan import Lan, MeshLan
 from .liveness import Liveness
 from .loop import Loop
-from .scenario import SESSION, TIMERS, HostPlan, Scenario, make_scenario
+from .scenario import BIND_PORT, SESSION, TIMERS, HostPlan, Scenario, make_scenario
 from .traffic import Client, Phase, Traffic
 
 if TYPE_CHECKING:
     from .canaries import Canary
 
-distributor.SNAPSHOT_MARGIN_MS = 100  # as short as all other times of a simulation
-owners.REPORT_AGAIN_MS = target.REPORT_AGAIN_MS = 500  # type: ignore[attr-defined]
+distributor.SNAPSHOT_MARGIN_MS = 250  # as short as all other times of a simulation
+rechecks.REPORT_AGAIN_MS = target.REPORT_AGAIN_MS = 600  # type: ignore[attr-defined]
 LEASE_MS: Final = 50
 """The daemon renews the lease of its DVIPAs so often."""
 
@@ -53,6 +57,11 @@ class Host:
         self.slow_until_ms = 0
         self.booted_ms = 0
         self.listeners_ms: dict[int, int] = {}
+        self.orders = Orders()
+        self.ordered_ms = 0
+        self.troubles: frozenset[str] = frozenset()
+        self._binds: dict[Address, list[int]] = {}
+        self._bind_number = 0
         self._incarnation = 0
         self._ended: dict[Address, bytes] = {}
         self._listen()
@@ -100,6 +109,8 @@ class Host:
         self.end_daemon(silent=True)
         self.world.lan.up.discard(self.name)
         self.kernel = Kernel(self.plan.xcf)
+        self.orders, self.troubles = Orders(), frozenset()
+        self._binds.clear()
 
     def boot(self) -> None:
         """Power is back, and the daemon is started."""
@@ -122,6 +133,46 @@ class Host:
     def disturb(self) -> None:
         """A fault touches this host now."""
         self.disturbed_ms = self.world.loop.now_ms
+
+    # -- what the operator and applications do -------------------------------------------------
+
+    def told(self) -> tuple[Input, ...]:
+        """What a daemon that starts is told first."""
+        return Ordered(self.orders), TroublesChanged(self.troubles), self._bound()
+
+    def order(self, verb: Verb, dvipa: Address | None, port: int) -> None:
+        """An order of the operator; it outlives the daemon."""
+        self.orders = self.orders.with_order(verb, dvipa, port)
+        self.ordered_ms = self.world.loop.now_ms
+        self._tell(Ordered(self.orders))
+
+    def trouble(self, what: str | None) -> None:
+        """The host is in trouble, or well again."""
+        self.troubles = frozenset() if what is None else frozenset({what})
+        self._tell(TroublesChanged(self.troubles))
+
+    def bind(self, dvipa: Address, change: int) -> None:
+        """An application binds an address of a range and listens, or ends."""
+        if self.name not in self.world.lan.up:
+            return
+        numbers = self._binds.setdefault(dvipa, [])
+        if change > 0:
+            self._bind_number += 1
+            numbers.append(self._bind_number)
+        elif numbers:
+            numbers.pop()
+        if not numbers:
+            del self._binds[dvipa]
+        self.set_listener(Listener(dvipa, BIND_PORT, 1), bool(numbers))
+        if self.daemon is not None:
+            self.daemon.later(self.world.random.randint(1, 20), self._bound)
+
+    def _bound(self) -> AddressesBound:
+        return AddressesBound(tuple((dvipa, max(row)) for dvipa, row in self._binds.items()))
+
+    def _tell(self, event: Input) -> None:
+        if self.daemon is not None:
+            self.daemon.later(0, lambda: event)
 
     # -- what sockets do -----------------------------------------------------------------------
 
@@ -221,6 +272,15 @@ class World:
             self.checks.refused_by_kernel()
         return failed
 
+    def duplicate(self, host: Host, effect: KernelEffect) -> bool:
+        """Whether another host has the address that `host` probes for."""
+        return isinstance(effect, ProbeAddress) and any(
+            other is not host
+            and self.lan.reach(host.name, other.name)
+            and other.kernel.answers(effect.dvipa, other.clock_ms())
+            for other in self.hosts.values()
+        )
+
     def left(self, daemon: Daemon) -> None:
         """The daemon was stopped, and gave everything up."""
         daemon.mesh.leave("stopped", daemon.host.clock_ms())
@@ -258,8 +318,9 @@ class World:
         Liveness(self).run()
 
     def _connect(self) -> None:
-        dvipa = self.random.choice(self.scenario.dvipas)
-        port = self.random.choice(self.scenario.ports)
+        dvipa = self.random.choice((*self.scenario.dvipas, *self.scenario.ranged))
+        ranged = dvipa in self.scenario.ranged
+        port = BIND_PORT if ranged else self.random.choice(self.scenario.ports)
         messages = self.random.choice((1, 3, 10_000))
         self.traffic.open(dvipa, port, messages, self.random.choice((50, 200, 500)))
 

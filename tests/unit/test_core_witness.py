@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dvipad.core.effects import Broadcast, Decision
+from dvipad.core.membership import Membership, make_claim
 from dvipad.core.vipa import State
 from dvipad.wire.events import DownReason, MessageReceived, PeerDown, PeerUp
 from dvipad.wire.messages import VipaEntry, VipaList, Witness
-from tests.unit_core_driver import DVIPA, TARGET, Driver
+from tests.unit_core_driver import DVIPA, LB2, TARGET, Driver
 
 
 def owner(majority: bool = False) -> Driver:
@@ -64,3 +65,14 @@ def test_who_said_goodbye_does_not_count() -> None:
     driver.feed(PeerDown("lb2", DownReason.GOODBYE))
     driver.feed(PeerDown("t1", DownReason.GOODBYE))
     assert driver.state is State.ACTIVE
+
+
+def test_hearsay_counts_until_the_owner_speaks_for_itself() -> None:
+    members = Membership("lb1", 300, 2_000)
+    members.up(TARGET, 0)
+    members.witnessed("t1", DVIPA, make_claim(2, 100, "lb2"))
+    members.up(LB2, 0)
+    claim = members.claim(DVIPA)
+    assert claim is not None and claim.name == "lb2", "it is slow, not dead"
+    members.list_received("lb2", VipaList((VipaEntry(DVIPA, 100, True, False, 2),)))
+    assert members.claim(DVIPA) is None
