@@ -1,4 +1,4 @@
-"""TCP sockets as the kernel lists them (``sock_diag(7)``), parsed by struct.
+"""Sockets as the kernel lists them (``sock_diag(7)``), parsed by struct.
 
 A listing of 100,000 sockets takes half a second this way, with the kernel's own filter on the
 local address; one of the listeners takes 0.1 ms.
@@ -6,6 +6,7 @@ local address; one of the listeners takes 0.1 ms.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections import Counter
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
-from socket import AF_INET, AF_INET6, AF_NETLINK, IPPROTO_TCP, SOCK_RAW, socket
+from socket import AF_INET, AF_INET6, AF_NETLINK, IPPROTO_TCP, IPPROTO_UDP, SOCK_RAW, socket
 from typing import Final, TypeAlias
 
 from dvipad.address import Address, pack
@@ -34,7 +35,7 @@ _MAX_TRIES: Final = 3
 
 _HEADER: Final = struct.Struct("=IHHII")
 _REQUEST: Final = struct.Struct("=BBBBI48x")
-_MESSAGE: Final = struct.Struct("=BBBB2s2s16s16s")
+_MESSAGE: Final = struct.Struct("=BBBB2s2s16s16s4x8s")
 _MESSAGE_BYTES: Final = 72
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _MAPPED: Final = bytes(10) + b"\xff\xff"
@@ -54,6 +55,7 @@ class State(IntEnum):
     LAST_ACK = 9
     LISTEN = 10
     CLOSING = 11
+    BOUND_INACTIVE = 13
 
 
 CONNECTED: Final = frozenset(
@@ -68,6 +70,13 @@ CONNECTED: Final = frozenset(
     }
 )
 """A socket in one of these is a connection of ours; one in TIME_WAIT is not any more."""
+
+_BOUND: Final = (
+    (IPPROTO_TCP, frozenset({State.LISTEN, State.BOUND_INACTIVE})),
+    (IPPROTO_UDP, frozenset({State.CLOSE})),
+)
+"""Sockets that bind() gave their address, not connect() or accept(). BOUND_INACTIVE: before
+listen(); a kernel older than Linux 6.8 does not list these."""
 
 ListenerKey: TypeAlias = tuple[Address | None, int]
 """(address, port) of listening sockets. None: the wildcard address of both families
@@ -90,6 +99,11 @@ class Row:
     local: bytes
     remote: bytes
     v6_only: bool
+    cookie: bytes
+
+    def local_packed(self) -> bytes:
+        """The local address as 16 bytes."""
+        return _MAPPED + self.local if self.family == AF_INET else self.local
 
     def key(self) -> bytes:
         """The CRT key (36 bytes): the remote side is the client, the local one the DVIPA."""
@@ -98,8 +112,10 @@ class Row:
         return self.remote + self.local + self.remote_port + self.local_port
 
 
-def request(family: int, states: frozenset[State], local: Address | None) -> bytes:
-    """The netlink message that asks for the TCP sockets of `family` in `states`.
+def request(
+    family: int, states: frozenset[State], local: Address | None, protocol: int = IPPROTO_TCP
+) -> bytes:
+    """The netlink message that asks for the sockets of `family` and `protocol` in `states`.
 
     `local`: only sockets with that local address; the kernel itself leaves the others out, and
     finds an IPv4 address also in IPv6 sockets that carry it in mapped form.
@@ -107,7 +123,7 @@ def request(family: int, states: frozenset[State], local: Address | None) -> byt
     mask = 0
     for state in states:
         mask |= 1 << state
-    body = _REQUEST.pack(family, IPPROTO_TCP, 0, 0, mask)
+    body = _REQUEST.pack(family, protocol, 0, 0, mask)
     if local is not None:
         body += _address_filter(local)
     length = _HEADER.size + len(body)
@@ -148,7 +164,7 @@ def parse(data: bytes) -> tuple[list[Row], bool, bool]:
 
 
 def _row(data: bytes, start: int, end: int) -> Row:
-    family, state, timer, _, local_port, remote_port, local, remote = _MESSAGE.unpack_from(
+    family, state, timer, _, local_port, remote_port, local, remote, cookie = _MESSAGE.unpack_from(
         data, start
     )
     v6_only = False
@@ -159,7 +175,7 @@ def _row(data: bytes, start: int, end: int) -> Row:
         )
     if family == AF_INET:
         local, remote = local[:4], remote[:4]
-    return Row(family, state, timer, local_port, remote_port, local, remote, v6_only)
+    return Row(family, state, timer, local_port, remote_port, local, remote, v6_only, cookie)
 
 
 def _attributes(data: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
@@ -172,7 +188,7 @@ def _attributes(data: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]
 
 
 class InetDiag:
-    """Asks the kernel of the network namespace where it was made for its TCP sockets."""
+    """Asks the kernel of the network namespace where it was made for its sockets."""
 
     def __init__(self) -> None:
         self._socket = socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG)
@@ -196,6 +212,20 @@ class InetDiag:
         """
         rows = self._rows(states, dvipa)
         return [row.key() for row in rows if row.timer != _TIMER_TIME_WAIT]
+
+    def bound(self) -> dict[bytes, bytes]:
+        """Cookie (8 bytes) → packed local address of listening TCP and unconnected UDP sockets.
+
+        Those that are bound to the wildcard address are left out; as are all of a protocol that
+        the kernel cannot list.
+        """
+        found: dict[bytes, bytes] = {}
+        for protocol, states in _BOUND:
+            for family in (AF_INET, AF_INET6):
+                with contextlib.suppress(FileNotFoundError):
+                    rows = self._dump(request(family, states, None, protocol))
+                    found.update((row.cookie, row.local_packed()) for row in rows if any(row.local))
+        return found
 
     def _rows(self, states: frozenset[State], local: Address | None) -> list[Row]:
         families = (AF_INET6,) if local is not None and local.version == 6 else (AF_INET, AF_INET6)
