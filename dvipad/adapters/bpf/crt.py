@@ -20,6 +20,9 @@ from dvipad.address import Address, pack, unpack
 _UNDER_WAY_NS: Final = 1_000_000_000
 """An entry is in its map far sooner after the time that is written in it."""
 
+OPENING_NS: Final = 130_000_000_000
+"""A client stops opening a connection after 127 s (net.ipv4.tcp_syn_retries 6)."""
+
 
 @dataclass(frozen=True, slots=True)
 class CrtRow:
@@ -180,6 +183,28 @@ class CrtTable:
             if address is not None:
                 result[address] = (b"".join(established), b"".join(embryonic))
         return result
+
+    def count(self, dvipa: Address, others: bytes) -> int:
+        """How many connections of a DVIPA there are, here and among the keys `others`.
+
+        An entry that was promoted, or is among `others`, counts once. A handshake that nobody goes
+        on with is none.
+        """
+        packed = pack(dvipa)
+        found = set(split_keys(others))
+        for keys, _values in self._established.batches():
+            if packed in keys:
+                found.update(key for key in split_keys(keys) if key[16:32] == packed)
+        since_ns = time.monotonic_ns() - OPENING_NS
+        for keys, values in self._embryonic.batches():
+            if packed in keys:
+                routes = zip(split_keys(keys), ROUTE.iter_unpack(values), strict=True)
+                found.update(
+                    key
+                    for key, (_index, closing, created_ns) in routes
+                    if key[16:32] == packed and not closing and created_ns > since_ns
+                )
+        return len(found)
 
     def rows(self, dvipa: Address | None) -> list[CrtRow]:
         """Every connection, or those of one DVIPA, in the order of the maps."""

@@ -264,6 +264,10 @@ class DataPlane:
         """The connections of a DVIPA: target → packed (established, embryonic) keys."""
         return self._crt.connections(dvipa)
 
+    def count_connections(self, dvipa: Address, others: bytes = b"") -> int:
+        """How many connections a DVIPA has here, in the CRT and among the keys `others`."""
+        return self._crt.count(dvipa, others)
+
     def retain_connections(
         self, dvipa: Address, target: Address, keys: bytes, before_ns: int
     ) -> int:
