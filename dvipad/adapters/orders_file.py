@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
+from dvipad.address import Address
 from dvipad.core.orders import Orders
 
 NAME: Final = "orders.json"
@@ -58,7 +59,15 @@ def _parse(values: Any) -> Orders:
         _ports(values["quiesced"]),
         _ports(values["paused"]),
         values["outside"] is True,
+        frozenset(_activated(row) for row in values.get("activated", ())),
     )
+
+
+def _activated(row: Any) -> tuple[Address, int]:
+    text, number = row
+    if type(number) is not int or number < 1:
+        raise ValueError("an activation has a number")
+    return ip_address(text), number
 
 
 def _ports(values: Any) -> frozenset[int]:
@@ -76,6 +85,7 @@ def _write(path: Path, orders: Orders) -> None:
             "quiesced": sorted(orders.quiesced),
             "paused": sorted(orders.paused),
             "outside": orders.outside,
+            "activated": sorted([str(dvipa), number] for dvipa, number in orders.activated),
         }
     )
     with new.open("w") as file:

@@ -44,15 +44,34 @@ def test_an_order_for_a_dvipa_needs_one() -> None:
 
 def test_they_outlive_the_daemon_and_a_pause_outlives_the_host(tmp_path: Path) -> None:
     run, state = tmp_path / "run", tmp_path / "state"
-    orders = Orders(frozenset({DVIPA}), frozenset({80}), frozenset({81}), True)
+    activated = Orders().activate(DVIPA).activated
+    orders = Orders(frozenset({DVIPA}), frozenset({80}), frozenset({81}), True, activated)
     OrdersFile(run, state).save(orders)
     assert OrdersFile(run, state).load() == orders
     (run / NAME).unlink()
     assert OrdersFile(run, state).load() == replace(Orders(), paused=frozenset({81}))
 
 
+def test_a_file_from_before_activations_is_read(tmp_path: Path) -> None:
+    text = '{"deactivated": [], "quiesced": [80], "paused": [], "outside": false}'
+    (tmp_path / NAME).write_text(text)
+    assert OrdersFile(tmp_path, tmp_path / "none").load() == Orders(quiesced=frozenset({80}))
+
+
+_REST = '"deactivated": [], "quiesced": [], "paused": [], "outside": false'
+
+
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"deactivated": ["x"]}', '{"deactivated": [], "quiesced": [true]}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"deactivated": ["x"]}',
+        '{"deactivated": [], "quiesced": [true]}',
+        f'{{{_REST}, "activated": ["192.0.2.1"]}}',
+        f'{{{_REST}, "activated": [["192.0.2.1", true]]}}',
+    ],
 )
 def test_a_broken_file_is_set_aside(tmp_path: Path, text: str) -> None:
     (tmp_path / NAME).write_text(text)
