@@ -34,6 +34,7 @@ from dvipad.adapters.runner import Runner
 from dvipad.config.check import Configuration, load
 from dvipad.config.errors import ConfigError
 from dvipad.config.model import Profile
+from dvipad.core.effects import WatchRanges
 from dvipad.core.inputs import Input, Ordered, ProfileChanged, Stalled, Started, StopRequested
 from dvipad.core.node import Node
 from dvipad.core.orders import Orders
@@ -86,8 +87,9 @@ class Daemon:
         self.kernel = await loop.run_in_executor(self.thread, Kernel, settings)
         self.mesh = MeshTransport(TransportSettings(mesh_settings(self.config)), self._mesh_events)
         self.queue = self._queue_keeper(settings.plane.mark)
-        self.runner = Runner(self.kernel, self.thread, self.mesh, self.feed, self._left.set)
         self.operator = Operator(self)
+        heard = self.operator.activation.heard
+        self.runner = Runner(self.kernel, self.thread, self.mesh, self.feed, self._left.set, heard)
         self._orders_file = OrdersFile(self.config.paths.run, self.config.paths.state)
         self.orders = self._orders_file.load()
         adopted = await loop.run_in_executor(self.thread, self.kernel.adopted)
@@ -95,6 +97,7 @@ class Daemon:
         self._renew_lease()
         self.feed(ProfileChanged(self.profile))
         self.feed(Ordered(self.orders))
+        await self._watch_ranges()
         await self._read_sockets_once()
         if self.queue is not None:
             await self.queue.start()
@@ -107,6 +110,13 @@ class Daemon:
         notify("READY=1")
         await self._left.wait()
         await self._shut_down()
+
+    async def _watch_ranges(self) -> None:
+        """Before the start: what applications bound long ago is not wanted anew (D10)."""
+        ranges = frozenset((row.network, row.prefix_length) for row in self.profile.ranges)
+        failure = await self.runner.attempt(WatchRanges(ranges))
+        if failure is not None:
+            log.error("VIPARANGE does not work: %s", failure)
 
     async def _listen(self) -> None:
         """An IPv6 XCF address cannot be used while the kernel checks it for duplicates."""
@@ -143,7 +153,7 @@ class Daemon:
         if self.queue is not None:
             self._spawn(self.queue.keep())
             self._spawn(self.queue.repair())
-        loop.add_reader(self.kernel.sockets.fileno(), self._sockets_readable)
+        loop.add_reader(self.kernel.fileno(), self._sockets_readable)
 
     async def _shut_down(self) -> None:
         notify("STOPPING=1")
@@ -152,7 +162,7 @@ class Daemon:
         await self.mesh.stop("stopped")
         for task in self._tasks:
             task.cancel()
-        loop.remove_reader(self.kernel.sockets.fileno())
+        loop.remove_reader(self.kernel.fileno())
         if self.queue is not None:
             await self.queue.stop()
         hidden = frozenset(self.node.target.hidden)
@@ -169,6 +179,7 @@ class Daemon:
     def feed(self, event: Input) -> None:
         """One step of the core."""
         self.runner.submit(self.node.step(event, now_ms()))
+        self.operator.activation.stepped()
         self._arm()
 
     def _mesh_events(self, events: Iterable[MeshEvent]) -> None:
@@ -187,6 +198,7 @@ class Daemon:
     def _expire(self) -> None:
         self._timer = None
         self.runner.submit(self.node.expire(now_ms()))
+        self.operator.activation.stepped()
         self._arm()
 
     def order(self, orders: Orders) -> None:
@@ -216,13 +228,13 @@ class Daemon:
 
     def _sockets_readable(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.remove_reader(self.kernel.sockets.fileno())
+        loop.remove_reader(self.kernel.fileno())
         self._spawn(self._read_sockets())
 
     async def _read_sockets(self) -> None:
         await self._read_sockets_once()
         await asyncio.sleep(EVENTS_REST_S)
-        descriptor = self.kernel.sockets.fileno()
+        descriptor = self.kernel.fileno()
         asyncio.get_running_loop().add_reader(descriptor, self._sockets_readable)
 
     async def _read_sockets_once(self) -> None:

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from dvipad.activation import Activation
 from dvipad.adapters.control import ControlError, ControlServer
 from dvipad.adapters.jsonable import jsonable
 from dvipad.address import Address
@@ -28,10 +29,11 @@ CRT_ROWS: Final = 1_000
 
 class Operator:
     """Serves reports (``view``, ``crt``, ``counters``, ``config``) and orders (``vary``,
-    ``obeyfile``, ``drained``)."""
+    ``obeyfile``, ``vipa``, ``drained``)."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
+        self.activation = Activation(daemon)
         self._server = ControlServer(
             daemon.config.paths.run / "control.sock",
             {
@@ -41,6 +43,7 @@ class Operator:
                 "config": self._config,
                 "vary": self._vary,
                 "obeyfile": self._obeyfile,
+                "vipa": self._vipa,
                 "drained": self._drained,
             },
         )
@@ -75,6 +78,7 @@ class Operator:
         return {
             "plane": await self._kernel(daemon.kernel.plane.counters),
             "sockets": daemon.kernel.sockets.counters(),
+            "ranges": await self._kernel(daemon.kernel.ranges.counters),
             "queue": daemon.queue.counters() if daemon.queue else {},
             "mesh": dict(daemon.mesh.counters),
             "runner": {"backlog": daemon.runner.backlog, "failures": daemon.runner.failures},
@@ -112,6 +116,19 @@ class Operator:
         if accepted and parsed.profile is not None and request.get("dry") is not True:
             self._daemon.follow(parsed.profile)
         return {"accepted": accepted, "problems": problems}
+
+    async def _vipa(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """``verb`` activate or delete, and ``dvipa``: an address of a VIPARANGE. Answers with a
+        result of MODDVIPA, and the reason when nothing was done."""
+        verbs = {"activate": self.activation.activate, "delete": self.activation.delete}
+        work, dvipa = verbs.get(str(request.get("verb"))), _address(request.get("dvipa"))
+        if work is None or dvipa is None:
+            raise ControlError(f"verb is one of {', '.join(verbs)}, and takes a dvipa")
+        try:
+            verdict = await work(dvipa)
+        except OSError as error:
+            raise ControlError(str(error)) from error
+        return {"dvipa": str(dvipa), "code": verdict.code.value, "reason": verdict.reason}
 
     async def _drained(self, _request: Mapping[str, Any]) -> dict[str, Any]:
         """Whether no connection of a DVIPA ends here."""

@@ -6,6 +6,7 @@ import secrets
 import time
 from typing import Final
 
+from dvipad.adapters.bind_events import BindSettings
 from dvipad.adapters.bpf.layout import Tunnel
 from dvipad.adapters.bpf.settings import PlaneSettings, object_file
 from dvipad.adapters.kernel import KernelSettings
@@ -95,7 +96,8 @@ def kernel_settings(config: NodeConfig, polling: bool) -> KernelSettings:
         object_file("sockets.bpf.o"),
         config.tables.established,
     )
-    return KernelSettings(plane_settings(config), sockets, polling)
+    binds = BindSettings(config.paths.bpffs / "binds", object_file("binds.bpf.o"))
+    return KernelSettings(plane_settings(config), sockets, binds, config.paths.run, polling)
 
 
 def queue_settings(config: NodeConfig) -> QueueSettings:

@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import errno
 import logging
+import select
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeAlias, assert_never
 
 from pyroute2.netlink.exceptions import NetlinkError
 
 from dvipad.adapters.addresses import Addresses
 from dvipad.adapters.announce import Announcer
+from dvipad.adapters.bind_events import BindSettings
 from dvipad.adapters.bpf import layout
 from dvipad.adapters.bpf.crt import CrtRow
 from dvipad.adapters.bpf.libbpf import BpfError
 from dvipad.adapters.bpf.mtu import TunnelMtu
 from dvipad.adapters.bpf.plane import DataPlane
 from dvipad.adapters.bpf.settings import PlaneSettings
+from dvipad.adapters.ranges import RangeWatcher
 from dvipad.adapters.socket_events import EventsLost, SocketSettings, Watcher
 from dvipad.adapters.sockets import open_watcher
 from dvipad.address import Address
 from dvipad.core.effects import (
     Announce,
+    CountConnections,
     DumpCrt,
     DumpSockets,
     EndConnections,
@@ -43,8 +48,17 @@ from dvipad.core.effects import (
     SetMembers,
     SetService,
     WatchDvipas,
+    WatchRanges,
 )
-from dvipad.core.inputs import Adopted, CrtDumped, EventsMissed, Input, SocketsDumped
+from dvipad.core.inputs import (
+    AddressesBound,
+    Adopted,
+    ConnectionsCounted,
+    CrtDumped,
+    EventsMissed,
+    Input,
+    SocketsDumped,
+)
 
 KernelEffect: TypeAlias = (
     SetDvipa
@@ -56,6 +70,8 @@ KernelEffect: TypeAlias = (
     | RemoveService
     | SetMembers
     | WatchDvipas
+    | WatchRanges
+    | CountConnections
     | InsertConnections
     | EndConnections
     | RetainConnections
@@ -80,10 +96,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class KernelSettings:
-    """`polling`: this kernel reports no socket events, so sockets are listed at intervals."""
+    """`polling`: this kernel reports no socket events, so sockets are listed at intervals.
+    `run`: a folder that is empty after a restart of the host."""
 
     plane: PlaneSettings
     sockets: SocketSettings
+    binds: BindSettings
+    run: Path
     polling: bool = False
 
 
@@ -100,6 +119,12 @@ class Kernel:
             stack.callback(self._announcer.close)
             self.sockets: Watcher = open_watcher(settings.sockets, settings.polling)
             stack.callback(self.sockets.close)
+            self.ranges = RangeWatcher(settings.binds, settings.run)
+            stack.callback(self.ranges.close)
+            self._events = select.epoll()
+            stack.callback(self._events.close)
+            for watcher in (self.sockets, self.ranges):
+                self._events.register(watcher.fileno(), select.EPOLLIN)
             self._stack = stack.pop_all()
         self._placed: dict[Address, bool] = {}
         self._unclear: list[tuple[Address, bytes]] = []
@@ -111,6 +136,7 @@ class Kernel:
 
     def destroy(self) -> None:
         """Leave nothing behind."""
+        self.ranges.destroy()
         self.sockets.destroy()
         for dvipa in self._addresses.listed():
             self._addresses.remove(dvipa)
@@ -178,9 +204,16 @@ class Kernel:
                 self._check_tunnels()
             case WatchDvipas():
                 self.sockets.watch(effect.dvipas)
+            case WatchRanges():
+                self.ranges.watch(effect.ranges)
+                return None if effect.ranges else AddressesBound(())
             case DumpSockets():
                 established, embryonic = self.sockets.connections(effect.dvipa)
                 return SocketsDumped(effect.effect_id, established, embryonic)
+            case CountConnections():
+                ending = b"".join(self.sockets.connections(effect.dvipa))
+                count = self.plane.count_connections(effect.dvipa, ending)
+                return ConnectionsCounted(effect.effect_id, count)
             case DumpCrt():
                 return self._dump_crt(effect)
             case _:
@@ -236,11 +269,18 @@ class Kernel:
 
     # -- events and repair --------------------------------------------------------------------
 
+    def fileno(self) -> int:
+        """Readable when :meth:`read_events` has something to do."""
+        return self._events.fileno()
+
     def read_events(self) -> list[Input]:
         """What happened to sockets since the last call."""
         return [
-            EventsMissed(event.dvipas) if isinstance(event, EventsLost) else event
-            for event in self.sockets.read_events()
+            *self.ranges.read_events(),
+            *(
+                EventsMissed(event.dvipas) if isinstance(event, EventsLost) else event
+                for event in self.sockets.read_events()
+            ),
         ]
 
     def repair(self) -> list[Address]:
@@ -259,6 +299,7 @@ class Kernel:
         for dvipa in missing:
             self._addresses.place(dvipa, self._placed[dvipa])
             self.announce(dvipa)
+        self.ranges.repair()
         return missing
 
     def _check_tunnels(self) -> None:

@@ -20,6 +20,7 @@ from dvipad.core.effects import (
     Decision,
     Effect,
     Leave,
+    Refusal,
     Send,
     Sequence,
     Step,
@@ -44,7 +45,8 @@ class Transport(Protocol):
 
 
 class Runner:
-    """`feed` takes results as inputs; `leave` is called when the core says that all is done."""
+    """`feed` takes results as inputs; `leave` is called when the core says that all is done,
+    `heard` when it decides something, or refuses what was asked for."""
 
     def __init__(
         self,
@@ -53,20 +55,26 @@ class Runner:
         transport: Transport,
         feed: Callable[[Input], None],
         leave: Callable[[], None],
+        heard: Callable[[Decision | Refusal], None],
     ) -> None:
         self._kernel = kernel
         self._thread = thread
         self._transport = transport
         self._feed = feed
         self._leave = leave
+        self._heard = heard
         self._queue: asyncio.Queue[Effect] = asyncio.Queue()
         self.failures = 0
 
     def submit(self, effects: Iterable[Effect]) -> None:
-        """Queue effects; decisions are logged at once."""
+        """Queue effects; decisions and refusals are logged at once."""
         for effect in effects:
             if isinstance(effect, Decision):
                 log_decision(effect)
+                self._heard(effect)
+            elif isinstance(effect, Refusal):
+                log.warning('dvipa=%s refused="%s"', effect.dvipa, effect.reason)
+                self._heard(effect)
             else:
                 self._queue.put_nowait(effect)
 
@@ -86,16 +94,16 @@ class Runner:
                 await self._sequence(effect)
             case Leave():
                 self._leave()
-            case Decision():
-                log_decision(effect)
+            case Decision() | Refusal():
+                raise AssertionError("never queued")
             case _:
-                failure = await self._attempt(effect)
+                failure = await self.attempt(effect)
                 if failure is not None:
                     log.error("%s failed: %s", type(effect).__name__, failure)
 
     async def _sequence(self, sequence: Sequence) -> None:
         for step in sequence.steps:
-            failure = await self._attempt(step)
+            failure = await self.attempt(step)
             if failure is not None:
                 reason = f"{type(step).__name__}: {failure}"
                 log.error("%s failed, %s", type(step).__name__, failure)
@@ -103,7 +111,7 @@ class Runner:
                 return
         self._feed(EffectDone(sequence.effect_id))
 
-    async def _attempt(self, effect: Step | KernelEffect) -> str | None:
+    async def attempt(self, effect: Step | KernelEffect) -> str | None:
         """Carry one effect out; returns why it failed, or None."""
         if isinstance(effect, Send):
             self._transport.send(effect.peer, effect.message)

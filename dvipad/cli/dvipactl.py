@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dvipad import __version__
-from dvipad.cli import reports, vary
+from dvipad.cli import reports, vary, vipa
 from dvipad.cli.ask import Refused, ask
 
 DEFAULT_SOCKET: Final = Path("/run/dvipad/control.sock")
@@ -28,8 +28,10 @@ examples:
   dvipactl vary sysplex deactivate 192.0.2.100 --wait    before work on this host
   dvipactl vary sysplex quiesce target --wait            the same for its servers
   dvipactl vary obeyfile /etc/dvipad/profile.new         another profile, without a restart
+  dvipactl vipa activate 192.0.2.200                     an address of a VIPARANGE, here, now
 
-exit status: 0 done, 1 the daemon does not answer or refuses, 2 wrong usage
+exit status: 0 done, 1 the daemon does not answer or refuses, 2 wrong usage;
+             of `vipa`: see dvipactl vipa activate --help
 """
 
 
@@ -63,8 +65,8 @@ def _counters(arguments: argparse.Namespace) -> tuple[Any, list[str]]:
     return answer, lines
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> vipa.Parser:
+    parser = vipa.Parser(
         prog="dvipactl",
         description="Shows and steers the dvipad of this host.",
         epilog=_EPILOG,
@@ -93,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     _finish(netstat)
     _finish(counters)
     vary.add_parser(commands, _finish)
+    vipa.add_parser(commands, _finish)
     return parser
 
 
@@ -102,17 +105,24 @@ def _finish(command: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest:
+        parser.wrong = getattr(arguments, "wrong", parser.wrong)
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         value, text = arguments.run(arguments)
     except Refused as error:
         print(f"dvipactl: {error}", file=sys.stderr)
         return 1
+    lines = json.dumps(value, indent=2) if arguments.json else "\n".join(text)
     try:
-        print(json.dumps(value, indent=2) if arguments.json else "\n".join(text))
+        if lines:
+            print(lines)
     except BrokenPipeError:
         sys.stderr.close()  # the reader has seen enough
-    return 0
+    status = getattr(arguments, "status", None)
+    return 0 if status is None else int(status(value))
 
 
 if __name__ == "__main__":
