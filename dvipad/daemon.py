@@ -31,6 +31,7 @@ from dvipad.adapters.orders_file import OrdersFile
 from dvipad.adapters.queue_keeper import QueueKeeper
 from dvipad.adapters.rules import Rules
 from dvipad.adapters.runner import Runner
+from dvipad.care import Care
 from dvipad.config.check import Configuration, load
 from dvipad.config.errors import ConfigError
 from dvipad.config.model import Profile
@@ -89,7 +90,9 @@ class Daemon:
         self.queue = self._queue_keeper(settings.plane.mark)
         self.operator = Operator(self)
         heard = self.operator.activation.heard
-        self.runner = Runner(self.kernel, self.thread, self.mesh, self.feed, self._left.set, heard)
+        self.care = Care(self)
+        ends = (self.feed, self._left.set, heard, self.care.prober.probe)
+        self.runner = Runner(self.kernel, self.thread, self.mesh, *ends)
         self._orders_file = OrdersFile(self.config.paths.run, self.config.paths.state)
         self.orders = self._orders_file.load()
         adopted = await loop.run_in_executor(self.thread, self.kernel.adopted)
@@ -150,6 +153,7 @@ class Daemon:
         self._spawn(self.runner.run())
         self._spawn(self._every(LEASE_INTERVAL_S, self._renew_lease))
         self._spawn(self._repair())
+        self._spawn(self.care.run())
         if self.queue is not None:
             self._spawn(self.queue.keep())
             self._spawn(self.queue.repair())
@@ -171,6 +175,7 @@ class Daemon:
         await loop.run_in_executor(self.thread, end)
         await self.operator.stop()
         self.thread.shutdown()
+        self.care.close()
         self._commands.shutdown()
         log.info("left%s", "" if idle else ", hidden addresses stay for their connections")
 

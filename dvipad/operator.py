@@ -80,6 +80,7 @@ class Operator:
             "sockets": daemon.kernel.sockets.counters(),
             "ranges": await self._kernel(daemon.kernel.ranges.counters),
             "queue": daemon.queue.counters() if daemon.queue else {},
+            "care": dict(daemon.care.counters),
             "mesh": dict(daemon.mesh.counters),
             "runner": {"backlog": daemon.runner.backlog, "failures": daemon.runner.failures},
             "pids": daemon.queue.pids() if daemon.queue else {},

@@ -38,6 +38,7 @@ class PacketSocket:
     """Raises ``OSError`` when there is no such interface, or no right (CAP_NET_RAW)."""
 
     def __init__(self, uplink: str, program: bytes, protocol: int = EVERY_PROTOCOL) -> None:
+        self._uplink = uplink
         self._index = if_nametoindex(uplink)
         self._groups: set[bytes] = set()
         # Protocol 0 receives nothing: not one frame passes before the filter is there.
@@ -52,6 +53,13 @@ class PacketSocket:
     def fileno(self) -> int:
         """Readable when a frame has come."""
         return self._socket.fileno()
+
+    def is_stale(self) -> bool:
+        """Whether the interface is gone, or another one has its name now."""
+        try:
+            return if_nametoindex(self._uplink) != self._index
+        except OSError:
+            return True
 
     def set_filter(self, program: bytes) -> None:
         """Receive what this classic BPF program accepts, from now on."""

@@ -1,0 +1,172 @@
+"""Whether uplinks work, whether a route leads over them, and who their neighbours are.
+
+Read from the kernel (netdevice(7), rtnetlink(7)) when it says that something changed. A host may
+have a million routes: the kernel is asked until the first that counts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+import sys
+from collections.abc import Callable, Collection, Iterator
+from ipaddress import ip_address, ip_network
+from socket import AF_INET, AF_INET6, AF_NETLINK, SOCK_NONBLOCK, SOCK_RAW
+from typing import Final
+
+from dvipad.address import Address
+
+_BUFFER_BYTES: Final = 1 << 16
+_MAX_READ: Final = 1024
+_NETLINK_ROUTE: Final = 0
+_GROUPS: Final = 0x1 | 0x40 | 0x400
+"""RTMGRP_LINK, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE."""
+_RTM_NEWROUTE: Final = 24
+_RTM_GETROUTE: Final = 26
+_RTM_NEWNEIGH: Final = 28
+_RTM_GETNEIGH: Final = 30
+_REQUEST_DUMP: Final = 0x301
+_ENDS: Final = (2, 3)
+"""NLMSG_ERROR, NLMSG_DONE."""
+_SIOCGIFFLAGS: Final = 0x8913
+_IFF_UP_RUNNING: Final = 0x41
+_HEADER: Final = struct.Struct("=IHHII")
+_ROUTE: Final = struct.Struct("=BBBBBBBBI")
+_NEIGHBOUR: Final = struct.Struct("=BxxxiHBB")
+_NEXT_HOP: Final = struct.Struct("=HBBi")
+_ATTRIBUTE: Final = struct.Struct("=HH")
+_DESTINATION, _INTERFACE, _MULTIPATH, _NEXT_HOP_ID = 1, 4, 9, 30
+_NEIGHBOUR_ADDRESS, _NEIGHBOUR_MAC = 1, 2
+_UNICAST: Final = 1
+_TABLE_LOCAL: Final = 255
+_UNUSABLE: Final = 0x1 | 0x10
+"""RTNH_F_DEAD, RTNH_F_LINKDOWN."""
+_LINK_LOCAL: Final = (
+    ip_network("169.254.0.0/16"),
+    ip_network("fe80::/10"),
+    ip_network("ff00::/8"),
+)
+
+
+def works(uplink: str) -> bool:
+    """Whether the interface exists, is up, and its operational state is up (or unknown)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            answer = fcntl.ioctl(asking, _SIOCGIFFLAGS, struct.pack("16sH22x", uplink.encode(), 0))
+        except OSError:
+            return False
+    (flags,) = struct.unpack_from("H", answer, 16)
+    return bool(flags & _IFF_UP_RUNNING == _IFF_UP_RUNNING)
+
+
+def routed(uplinks: Collection[str]) -> bool:
+    """Whether a unicast route beyond link-local ones leads over one of `uplinks`."""
+    indexes = set()
+    for name in uplinks:
+        try:
+            indexes.add(socket.if_nametoindex(name))
+        except OSError:
+            continue
+    return any(
+        leads_over(body, indexes)
+        for family in (AF_INET, AF_INET6)
+        for body in _dump(_RTM_GETROUTE, _RTM_NEWROUTE, _ROUTE.pack(family, *[0] * 8))
+    )
+
+
+def neighbour_macs(addresses: Collection[Address]) -> set[bytes]:
+    """Link-layer addresses of those of `addresses` that are neighbours."""
+    wanted = {address.packed for address in addresses}
+    found = set()
+    for body in _dump(_RTM_GETNEIGH, _RTM_NEWNEIGH, _NEIGHBOUR.pack(0, 0, 0, 0, 0)):
+        attributes = dict(_attributes(body, _NEIGHBOUR.size))
+        if attributes.get(_NEIGHBOUR_ADDRESS) in wanted and _NEIGHBOUR_MAC in attributes:
+            found.add(attributes[_NEIGHBOUR_MAC])
+    return found
+
+
+def leads_over(body: bytes, indexes: Collection[int]) -> bool:
+    """Whether a route (the body of RTM_NEWROUTE) counts, and leads over one of the interfaces.
+
+    One whose next hop is an object that the kernel does not spell out is believed to.
+    """
+    if len(body) < _ROUTE.size:
+        return False
+    family, length, _, _, table, _, _, kind, flags = _ROUTE.unpack_from(body)
+    if kind != _UNICAST or table == _TABLE_LOCAL or flags & _UNUSABLE:
+        return False
+    attributes = dict(_attributes(body, _ROUTE.size))
+    destination = attributes.get(_DESTINATION)
+    if destination is not None and length > 0 and family in (AF_INET, AF_INET6):
+        address = ip_address(destination)
+        if any(address in network for network in _LINK_LOCAL):
+            return False
+    if _INTERFACE in attributes:
+        return int.from_bytes(attributes[_INTERFACE], sys.byteorder) in indexes
+    hops = list(_next_hops(attributes.get(_MULTIPATH, b"")))
+    return any(hop in indexes for hop in hops) or (not hops and _NEXT_HOP_ID in attributes)
+
+
+def _next_hops(data: bytes) -> Iterator[int]:
+    """Interfaces of the usable next hops of a route with several."""
+    offset = 0
+    while offset + _NEXT_HOP.size <= len(data):
+        length, flags, _, index = _NEXT_HOP.unpack_from(data, offset)
+        if not flags & _UNUSABLE:
+            yield index
+        offset += max(_NEXT_HOP.size, (length + 3) & ~3)
+
+
+def _attributes(body: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+    while offset + _ATTRIBUTE.size <= len(body):
+        length, kind = _ATTRIBUTE.unpack_from(body, offset)
+        yield kind & 0x3FFF, body[offset + _ATTRIBUTE.size : offset + length]
+        offset += max(_ATTRIBUTE.size, (length + 3) & ~3)
+
+
+def _dump(ask: int, answer: int, request: bytes) -> Iterator[bytes]:
+    """Bodies of the kernel's answers; who stops early costs the kernel no more."""
+    with socket.socket(AF_NETLINK, SOCK_RAW, _NETLINK_ROUTE) as asking:
+        asking.send(_HEADER.pack(_HEADER.size + len(request), ask, _REQUEST_DUMP, 1, 0) + request)
+        while True:
+            data = asking.recv(_BUFFER_BYTES)
+            offset = 0
+            while offset + _HEADER.size <= len(data):
+                length, kind, _, _, _ = _HEADER.unpack_from(data, offset)
+                if kind in _ENDS or length < _HEADER.size:
+                    return
+                if kind == answer:
+                    yield data[offset + _HEADER.size : offset + length]
+                offset += (length + 3) & ~3
+
+
+class Changes:
+    """Says when a link or a route changes; what it is now must be asked for."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, _NETLINK_ROUTE)
+        self._socket.bind((0, _GROUPS))
+
+    def fileno(self) -> int:
+        """Readable when something changed."""
+        return self._socket.fileno()
+
+    def drain(self, more: Callable[[], None]) -> None:
+        """Forget what has come, and call `more` once if there was something."""
+        came = False
+        for _ in range(_MAX_READ):
+            try:
+                self._socket.recv(_BUFFER_BYTES)
+            except BlockingIOError:
+                break
+            except OSError:
+                came = True  # events were lost: something changed, too
+                break
+            came = True
+        if came:
+            more()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._socket.close()
