@@ -107,9 +107,9 @@ static __always_inline __u32 choose(const struct service *service, const struct 
 	return route.target;
 }
 
-/* Does a socket of this node wait for a SYN-ACK? (A listener does not.) */
-static __always_inline bool expects(struct __sk_buff *skb, const struct ip *ip,
-				    const struct segment *segment)
+/* Is there a socket of this node that has the connection, or opens it? (A listener does not.) */
+static __always_inline bool is_known_here(struct __sk_buff *skb, const struct ip *ip,
+					  const struct connection *key)
 {
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *socket;
@@ -117,16 +117,16 @@ static __always_inline bool expects(struct __sk_buff *skb, const struct ip *ip,
 	bool found;
 
 	if (ip->version == 4) {
-		tuple.ipv4.saddr = ip->source.word[3];
-		tuple.ipv4.daddr = ip->destination.word[3];
-		tuple.ipv4.sport = segment->key.client_port;
-		tuple.ipv4.dport = segment->key.dvipa_port;
+		tuple.ipv4.saddr = key->client[3];
+		tuple.ipv4.daddr = key->dvipa[3];
+		tuple.ipv4.sport = key->client_port;
+		tuple.ipv4.dport = key->dvipa_port;
 		size = sizeof(tuple.ipv4);
 	} else {
-		__builtin_memcpy(tuple.ipv6.saddr, &ip->source, sizeof(ip->source));
-		__builtin_memcpy(tuple.ipv6.daddr, &ip->destination, sizeof(ip->destination));
-		tuple.ipv6.sport = segment->key.client_port;
-		tuple.ipv6.dport = segment->key.dvipa_port;
+		__builtin_memcpy(tuple.ipv6.saddr, key->client, sizeof(key->client));
+		__builtin_memcpy(tuple.ipv6.daddr, key->dvipa, sizeof(key->dvipa));
+		tuple.ipv6.sport = key->client_port;
+		tuple.ipv6.dport = key->dvipa_port;
 		size = sizeof(tuple.ipv6);
 	}
 	socket = bpf_skc_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);

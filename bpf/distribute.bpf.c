@@ -51,7 +51,7 @@ static __always_inline int owner_miss(struct __sk_buff *skb, const struct ip *ip
 		/* Unanswered, never reset: the other end sends it again. */
 		if (collecting)
 			return drop(COUNT_COLLECTING);
-		if (segment->syn_ack && !expects(skb, ip, segment))
+		if (segment->syn_ack && !is_known_here(skb, ip, &segment->key))
 			return drop(COUNT_SYNACK_EARLY);
 		return local(COUNT_NO_ENTRY);
 	}
@@ -65,9 +65,14 @@ static __always_inline int owner_miss(struct __sk_buff *skb, const struct ip *ip
 	return choose(service, segment);
 }
 
-/* We gave the DVIPA up, and the CRT does not know the connection. */
-static __always_inline int moving_miss(bool relayed, const struct dvipa *dvipa)
+/* We gave the DVIPA up, and the CRT does not know the connection. One that ends here, and was
+ * never distributed, is in the successor's CRT only; a SYN that nobody relayed is new, even if an
+ * old connection of the same ports is still remembered. */
+static __always_inline int moving_miss(struct __sk_buff *skb, const struct ip *ip, bool relayed,
+				       const struct dvipa *dvipa, const struct segment *segment)
 {
+	if ((relayed || !segment->syn) && is_known_here(skb, ip, &segment->key))
+		return local(COUNT_NO_ENTRY);
 	if (relayed || dvipa->successor == THIS_NODE)
 		return drop(COUNT_MOVING_LOST);
 	count(COUNT_MOVING_SUCCESSOR);
@@ -79,20 +84,20 @@ static __always_inline int moving_miss(bool relayed, const struct dvipa *dvipa)
 static __always_inline int decide_icmp(struct __sk_buff *skb, const struct ip *ip, bool relayed,
 				       const struct dvipa *dvipa)
 {
-	struct connection key = {};
+	struct segment quoted = {};
 	int target;
 
-	if (!read_error(skb, ip, &key))
+	if (!read_error(skb, ip, &quoted.key))
 		return THIS_NODE;
 	if (dvipa->role == ROLE_HIDDEN)
 		return relayed ? local(COUNT_HIDDEN_ACCEPTED) : THIS_NODE;
-	target = crt_peek(&key);
+	target = crt_peek(&quoted.key);
 	if (target != MISS) {
 		count(COUNT_ICMP_HIT);
 		return target;
 	}
 	if (dvipa->role != ROLE_OWNER)
-		return moving_miss(relayed, dvipa);
+		return moving_miss(skb, ip, relayed, dvipa, &quoted);
 	/* The target repeats its segment, and the router its error. */
 	if (dvipa->flags & DVIPA_COLLECTING)
 		return drop(COUNT_COLLECTING);
@@ -124,7 +129,7 @@ static __always_inline int decide(struct __sk_buff *skb, const struct ip *ip, bo
 	}
 	if (dvipa->role == ROLE_OWNER)
 		return owner_miss(skb, ip, &segment, dvipa, own);
-	return moving_miss(relayed, dvipa);
+	return moving_miss(skb, ip, relayed, dvipa, &segment);
 }
 
 static __always_inline int distribute(struct __sk_buff *skb, const struct ip *ip,
