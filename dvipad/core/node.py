@@ -136,8 +136,8 @@ class Node:
             case Started():
                 self._start(event)
             case ProfileChanged():
-                self.context.profile = event.profile
-                self.owners.parts.profile_changed()
+                before, self.context.profile = self.context.profile, event.profile
+                self.owners.profile_changed(before)
             case PeerUp() | PeerDown() | HostAnswered():
                 self._peer(event)
             case MessageReceived():

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from dvipad.address import Address
-from dvipad.config.model import Distribute
+from dvipad.config.model import Distribute, Profile
 from dvipad.core.candidates import LIST_FACTOR, Candidates
 from dvipad.core.context import FORGET_MS, STOP_LINGER_MS, STOP_MS, Context
 from dvipad.core.crt import Collection
+from dvipad.core.distribution import Distribution
 from dvipad.core.effects import Broadcast, Send, SetMembers, WatchDvipas
 from dvipad.core.idle import Idle
 from dvipad.core.inputs import Adopted, ConnectionsCounted, CrtDumped, SocketsDumped
@@ -32,8 +33,9 @@ class Owners:
     def __init__(self, context: Context, show: Callable[[Address], None]) -> None:
         self._context = context
         self._vipas: dict[Address, Ownership] = {}
+        self._rows = Distribution(context)
+        self.effective = self._rows.effective
         self._takeover = Takeover(context, self.vipa_list, show, self.effective)
-        self._inherited: dict[Address, tuple[Distribute, ...]] = {}
         self._candidates = Candidates(context)
         self.parts = Parts(context, self._vipas, self._candidates)
         self._idle = Idle(context)
@@ -62,6 +64,7 @@ class Owners:
         if vipa is None or vipa.rank == 0:
             return False
         vipa.adopt(adopted.epoch, adopted.collecting, self._context.now_ms)
+        vipa.rival_released = True  # somebody may have had it meanwhile, and neighbours remember
         if adopted.collecting:
             self._takeover.collect(vipa)
         else:
@@ -95,16 +98,17 @@ class Owners:
         peers = {dvipa for peer in self._context.membership for dvipa in peer.entries}
         return peers | set(self._vipas)
 
-    def effective(self, dvipa: Address) -> tuple[Distribute, ...]:
-        """How this node distributes `dvipa`: its own statements, else what it inherited (D8)."""
-        return self._context.own_distributes(dvipa) or self._inherited.get(dvipa, ())
+    def profile_changed(self, before: Profile) -> None:
+        """Follow the profile, which was `before` until now."""
+        self._rows.profile_changed(before)
+        self.parts.profile_changed()
 
     def distribution(self, dvipa: Address) -> tuple[Distribute, ...] | None:
         """How the present distributor distributes `dvipa`; None while nobody claims it."""
         vipa = self._vipas.get(dvipa)
         rival = self._context.membership.claim(dvipa)
         if vipa is not None and vipa.owning and (rival is None or self._own(vipa) > rival):
-            return self.effective(dvipa)
+            return self._rows.effective(dvipa)
         if rival is None:
             return None
         peer = self._context.membership.get(rival.name)
@@ -130,10 +134,8 @@ class Owners:
                     # Somebody had it in between, and neighbours may still look there.
                     vipa.rival_released = True
                 continue
-            if entry.distributes and entry.distributes != self._inherited.get(entry.dvipa):
-                self._inherited[entry.dvipa] = entry.distributes
-                if vipa is not None and vipa.owning:
-                    self._context.emit(Broadcast(self.vipa_list()))
+            if self._rows.heard(entry.dvipa, entry.distributes) and vipa and vipa.owning:
+                self._context.emit(Broadcast(self.vipa_list()))
             claim = make_claim(entry.epoch, entry.rank, name)
             if vipa is not None and vipa.owning and claim < self._own(vipa):
                 self._context.emit(Send(name, self.vipa_list()))
@@ -323,7 +325,9 @@ class Owners:
         owner = vipa.owning or giving
         rank = vipa.rank if self._fit(vipa) or owner else 0
         epoch = vipa.held_epoch if giving else vipa.epoch
-        epoch = epoch if owner else self._candidates.highest(vipa.dvipa)
+        if not owner:  # nor does a claim that it prepares count yet
+            own = vipa.epoch if vipa.state is State.BACKUP else 0
+            epoch = max(self._candidates.highest(vipa.dvipa), own)
         rows = self.effective(vipa.dvipa) if owner else ()
         return VipaEntry(
             vipa.dvipa, rank, vipa.creates, owner, epoch, rows, vipa.origin, vipa.moveable

@@ -63,7 +63,7 @@ class Takeover:
             return False
         action, before, after = taken
         detail = vipa.failed if trigger is Trigger.FAILED else ""
-        self._perform(vipa, trigger, action, facts, highest)
+        self._perform(vipa, action, facts, highest)
         other = vipa.successor or (facts.rival.name if facts.rival else None)
         self._context.emit(
             Decision(
@@ -79,12 +79,12 @@ class Takeover:
         )
         return True
 
-    def _perform(
-        self, vipa: Ownership, trigger: Trigger, action: Action, facts: Facts, highest: int
-    ) -> None:
+    def _perform(self, vipa: Ownership, action: Action, facts: Facts, highest: int) -> None:
         match action:
+            case Action.PROBE:
+                self._begin(vipa, ProbeAddress(vipa.dvipa))
             case Action.TAKE_OVER:
-                self._take_over(vipa, highest, trigger is Trigger.UNOWNED or vipa.summoned)
+                self._take_over(vipa, highest)
             case Action.PREPARE:
                 self._prepare(vipa, highest)
             case Action.ASK:
@@ -132,15 +132,13 @@ class Takeover:
         )
         self._context.emit(DumpSockets(effect_id, vipa.dvipa))
 
-    def _take_over(self, vipa: Ownership, highest: int, probe: bool) -> None:
-        """`probe`: nobody is known to have had it, so that a stranger may have it."""
+    def _take_over(self, vipa: Ownership, highest: int) -> None:
         _forget_talks(vipa)
         vipa.summoned = False
         vipa.epoch = highest + 1
         vipa.successor = None
         self._begin(
             vipa,
-            *((ProbeAddress(vipa.dvipa),) if probe else ()),
             SetDvipa(vipa.dvipa, Role.OWNER, vipa.epoch, collecting=True),
             Broadcast(self._vipa_list()),
             Broadcast(Dvipa(Move.TAKEOVER, vipa.dvipa, vipa.epoch)),

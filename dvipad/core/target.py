@@ -248,6 +248,8 @@ class Target:
     def events_missed(self, dvipas: frozenset[Address]) -> None:
         """Who has the connections of these DVIPAs gets the whole list again."""
         for dvipa in sorted(dvipas, key=order):
+            if dvipa in self.quiescing:
+                self._check_idle(dvipa)
             for name, epoch in self._interested(dvipa):
                 del self._reported[dvipa, name]
                 self.report(dvipa, name, epoch)

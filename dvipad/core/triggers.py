@@ -51,6 +51,8 @@ def due(vipa: Ownership, facts: Facts) -> Trigger | None:
     match vipa.state:
         case State.BACKUP:
             return _backup(vipa, facts)
+        case State.PROBING:
+            return _probing(vipa, facts)
         case State.TAKEBACK:
             return _takeback(vipa, facts)
         case State.AWAITING:
@@ -67,7 +69,8 @@ def _backup(vipa: Ownership, facts: Facts) -> Trigger | None:
     if not facts.joined or facts.leaving or facts.now_ms < vipa.retry_ms:
         return None
     if facts.rival is None:
-        lost = Trigger.OWNER_LOST if facts.activated else Trigger.UNOWNED
+        known = facts.activated and not vipa.summoned
+        lost = Trigger.OWNER_LOST if known else Trigger.UNOWNED
         return lost if facts.entitled else None
     called = _called(vipa, facts)
     if called is not None or not facts.rival_up:
@@ -82,6 +85,12 @@ def _called(vipa: Ownership, facts: Facts) -> Trigger | None:
     if vipa.offered_by == facts.rival.name:
         return Trigger.OFFERED
     return Trigger.SUMMONED if vipa.summoned else None
+
+
+def _probing(vipa: Ownership, facts: Facts) -> Trigger | None:
+    if facts.rival is not None or facts.leaving or not facts.entitled:
+        return Trigger.ABANDONED
+    return Trigger.UNUSED if vipa.done else None
 
 
 def _may_take_back(vipa: Ownership, facts: Facts) -> bool:

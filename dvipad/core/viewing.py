@@ -12,6 +12,7 @@ from dvipad.core.vipa import State
 
 _STATUS = {
     State.BACKUP: "BACKUP",
+    State.PROBING: "BACKUP",
     State.TAKEBACK: "BACKUP",
     State.AWAITING: "BACKUP",
     State.TAKEOVER: "ACTIVE",

@@ -19,6 +19,8 @@ class State(Enum):
 
     BACKUP = "BACKUP"
     """In the chain, not the distributor."""
+    PROBING = "PROBING"
+    """Nobody is known to have it; asks the network before it claims it."""
     TAKEBACK = "TAKEBACK"
     """Collects the CRT while another node still distributes."""
     AWAITING = "AWAITING"
@@ -37,6 +39,7 @@ class Trigger(Enum):
     """Why something has to happen."""
 
     UNOWNED = "nobody ever owned it"
+    UNUSED = "no other host has it"
     OWNER_LOST = "owner lost"
     TAKEBACK_DUE = "takeback due"
     OFFERED = "offered by the distributor"
@@ -60,6 +63,7 @@ class Trigger(Enum):
 class Action(Enum):
     """What the node does about it; the effects are built in `takeover.py`."""
 
+    PROBE = "probe"
     TAKE_OVER = "take over"
     PREPARE = "prepare takeback"
     ASK = "ask for the address"
@@ -76,8 +80,11 @@ class Action(Enum):
 _S, _T, _A = State, Trigger, Action
 
 TABLE: Final[dict[tuple[State, Trigger], tuple[Action, State]]] = {
-    (_S.BACKUP, _T.UNOWNED): (_A.TAKE_OVER, _S.TAKEOVER),
+    (_S.BACKUP, _T.UNOWNED): (_A.PROBE, _S.PROBING),
     (_S.BACKUP, _T.OWNER_LOST): (_A.TAKE_OVER, _S.TAKEOVER),
+    (_S.PROBING, _T.FAILED): (_A.WITHDRAW, _S.BACKUP),
+    (_S.PROBING, _T.ABANDONED): (_A.DROP, _S.BACKUP),
+    (_S.PROBING, _T.UNUSED): (_A.TAKE_OVER, _S.TAKEOVER),
     (_S.BACKUP, _T.TAKEBACK_DUE): (_A.PREPARE, _S.TAKEBACK),
     (_S.BACKUP, _T.OFFERED): (_A.PREPARE, _S.TAKEBACK),
     (_S.BACKUP, _T.SUMMONED): (_A.PREPARE, _S.TAKEBACK),

@@ -79,6 +79,9 @@ class Faults:
                 host.order(Verb.LEAVEGROUP, None, 0)
             case Kind.TROUBLE:
                 host.trouble("storage full")
+            case Kind.RELOAD:
+                for each in fault.hosts:
+                    world.hosts[each].reload()
             case Kind.BIND if fault.dvipa is not None:
                 host.bind(fault.dvipa, 1)
             case Kind.BIND:
@@ -109,7 +112,7 @@ class Faults:
                 world.hosts[name].disturb()
             case Kind.MISS:
                 world.hosts[name].notice_missed()
-            case Kind.SLOW:
+            case Kind.SLOW | Kind.RELOAD:
                 pass
             case _:
                 self._end_order(fault)

@@ -125,20 +125,19 @@ class Liveness:
             )
             return set(world.hosts), lives  # until its last connection ends
         may: set[str] = set()
-        primary: set[str] = set()
-        must = False
-        for plan in self._world.scenario.hosts:
+        definers: set[str] = set()
+        immediate = must = False
+        for plan in (host.plan for host in self._world.hosts.values()):
             for define in plan.profile.defines:
                 if define.dvipa == dvipa:
-                    may.add(plan.name)
-                    must = True
-                    if define.moveable is Moveable.IMMEDIATE:
-                        primary.add(plan.name)
+                    definers.add(plan.name)
+                    immediate = immediate or define.moveable is Moveable.IMMEDIATE
             for backup in plan.profile.backups:
                 if backup.dvipa == dvipa:
                     may.add(plan.name)
                     must = must or backup.moveable is not None
-        return primary or may, must
+        # Of two that define it none takes it from the other.
+        return definers if immediate else may | definers, must or bool(definers)
 
     def _agreement(self, dvipa: Address, owner: Daemon, daemons: list[Daemon]) -> Iterator[str]:
         vipa = owner.node.owners.get(dvipa)

@@ -51,6 +51,7 @@ class Kind(Enum):
     OUTSIDE = "out of the group"
     TROUBLE = "in trouble"
     BIND = "address of a range bound"
+    RELOAD = "another profile"
 
 
 WEIGHTS: Final = {
@@ -67,9 +68,13 @@ WEIGHTS: Final = {
     Kind.QUIESCE: 2,
     Kind.OUTSIDE: 2,
     Kind.TROUBLE: 2,
+    Kind.RELOAD: 2,
 }
 BIND_PORT: Final = 8080
 """Applications that bind an address of a range listen there."""
+
+
+EMPTY: Final = Profile()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,10 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
-    """A host: its profile, its listeners; `offset_ms`: its clock against that of the world."""
+    """A host: its profile, its listeners; `offset_ms`: its clock against that of the world.
+
+    `other`: the profile that it gets by a reload.
+    """
 
     name: str
     xcf: Address
@@ -94,6 +102,7 @@ class HostPlan:
     listeners: tuple[Listener, ...]
     offset_ms: int
     start_ms: int
+    other: Profile = EMPTY
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +140,22 @@ def make_scenario(seed: int) -> Scenario:
     xcf = {name: _xcf(version, index) for index, name in enumerate(names)}
     dvipas = tuple(_dvipa(version, number) for number in range(random.choice((1, 1, 1, 2))))
     ports = random.choice(((80,), (80,), (80, 443)))
-    profiles = dict.fromkeys(names, Profile())
+    profiles, others = dict.fromkeys(names, Profile()), dict.fromkeys(names, Profile())
     for dvipa in dvipas:
         _plan_dvipa(random, dvipa, owners, xcf, ports, profiles, rivals)
+        _plan_dvipa(random, dvipa, owners, xcf, ports, others, False)
     ranged: tuple[Address, ...] = ()
     if random.random() < 0.3:
         ranged = (_dvipa(version, 200),)
         moveable = random.choice((Moveable.NONDISRUPTIVE,) * 3 + (Moveable.DISRUPTIVE,))
         row = Range(_dvipa(version, 200), 120 if version == 6 else 29, moveable)
-        profiles = {name: replace(profile, ranges=(row,)) for name, profile in profiles.items()}
+        for each in (profiles, others):
+            each |= {name: replace(profile, ranges=(row,)) for name, profile in each.items()}
     apart = Fault(0, Kind.CUT, (owners[0], owners[-1]), 1_600)
-    hosts = tuple(_host(random, name, xcf, profiles[name], dvipas, ports) for name in names)
+    hosts = tuple(
+        replace(_host(random, name, xcf, profiles[name], dvipas, ports), other=others[name])
+        for name in names
+    )
     safety_ms = random.choice((2_500, 3_500, 4_500))
     return Scenario(
         seed,
@@ -279,6 +293,9 @@ def _faults(
             case Kind.QUIESCE:
                 port = random.choice((0, *ports))
                 faults.append(Fault(at_ms, kind, (random.choice(names),), lasts_ms, port))
+            case Kind.RELOAD:
+                some_hosts = names if random.random() < 0.5 else [name]
+                faults.append(Fault(at_ms, kind, tuple(some_hosts), 0))
             case Kind.DEACTIVATE:
                 faults.append(Fault(at_ms, kind, (name,), lasts_ms, 0, random.choice(dvipas)))
             case _:

@@ -274,6 +274,8 @@ class Traffic:
         if known is not None:
             return known, ""
         if rules.role is Role.MOVING:
+            if (relayed or not syn) and connection.key in kernel.sockets:
+                return kernel.xcf, ""  # it ends here, and only the successor's CRT has it
             if relayed or rules.successor is None:
                 return None, ""
             return rules.successor, ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_address
 from random import Random
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,7 @@ from dvipad.core.inputs import (
     Listener,
     ListenersChanged,
     Ordered,
+    ProfileChanged,
     StopRequested,
     TroublesChanged,
 )
@@ -48,6 +50,7 @@ class Host:
     def __init__(self, world: World, plan: HostPlan) -> None:
         self.world = world
         self.plan = plan
+        self.first = plan.profile
         self.name = plan.name
         self.kernel = Kernel(plan.xcf)
         self.daemon: Daemon | None = None
@@ -145,6 +148,11 @@ class Host:
         self.orders = self.orders.with_order(verb, dvipa, port)
         self.ordered_ms = self.world.loop.now_ms
         self._tell(Ordered(self.orders))
+
+    def reload(self) -> None:
+        """The daemon follows the other profile from now on."""
+        self.plan = replace(self.plan, profile=self.plan.other)
+        self._tell(ProfileChanged(self.plan.profile))
 
     def trouble(self, what: str | None) -> None:
         """The host is in trouble, or well again."""
