@@ -41,7 +41,7 @@ from dvipad.core.node import Node
 from dvipad.core.orders import Orders
 from dvipad.operator import Operator
 from dvipad.setup import core_settings, kernel_settings, mesh_settings, queue_settings
-from dvipad.wire.events import MeshEvent
+from dvipad.wire.events import DownReason, MeshEvent, PeerDown, PeerUp
 
 LEASE_INTERVAL_S: Final = 0.05
 REPAIR_INTERVAL_S: Final = 1.0
@@ -189,6 +189,8 @@ class Daemon:
 
     def _mesh_events(self, events: Iterable[MeshEvent]) -> None:
         for event in events:
+            if isinstance(event, PeerUp | PeerDown):
+                log_peer(event)
             self.feed(event)
 
     def _arm(self) -> None:
@@ -355,3 +357,12 @@ def cleanup(path: Path) -> int:
         log.critical("cannot clean up: %s", error)
         return 1
     return 0
+
+
+def log_peer(event: PeerUp | PeerDown) -> None:
+    """One line for each session that begins or ends: the first question after a takeover."""
+    if isinstance(event, PeerUp):
+        log.info("peer %s (%s) is up", event.member.name, event.member.xcf)
+    else:
+        level = logging.INFO if event.reason is DownReason.GOODBYE else logging.WARNING
+        log.log(level, "peer %s is down: %s", event.name, event.reason.value)
