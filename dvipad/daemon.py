@@ -96,6 +96,8 @@ class Daemon:
         self._orders_file = OrdersFile(self.config.paths.run, self.config.paths.state)
         self.orders = self._orders_file.load()
         adopted = await loop.run_in_executor(self.thread, self.kernel.adopted)
+        if self.kernel.plane.grace_over() and any(row.owned for row in adopted):
+            self.feed(Stalled())  # others may have taken over what it owned
         self._renewed_ms = now_ms()
         self._renew_lease()
         self.feed(ProfileChanged(self.profile))

@@ -146,7 +146,7 @@ def _owning(vipa: Ownership, facts: Facts) -> Trigger | None:
         return Trigger.CRT_COMPLETE if complete else None
     if facts.asker_up:
         return Trigger.TAKEBACK_ASKED
-    if vipa.rival_released:
+    if vipa.rival_released and facts.joined:
         return Trigger.RIVAL_RELEASED
     if facts.leaving and facts.backup != vipa.offered_to:
         return Trigger.LEAVING

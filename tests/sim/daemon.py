@@ -102,6 +102,9 @@ class Daemon:
     def start(self) -> None:
         """Adopt what the kernel has, listen and dial."""
         adopted = self.host.kernel.adopted()
+        gone = self.host.clock_ms() > self.host.kernel.grace_until_ms
+        if gone and any(row.owned for row in adopted):
+            self.feed(Stalled())
         self.feed(ProfileChanged(self.host.plan.profile))
         for event in self.host.told():
             self.feed(event)

@@ -94,8 +94,8 @@ class Host:
             if self.world.canary is not None:
                 self.world.canary.plant(self.daemon)
             self.kernel.daemon_exists = True
-            self.renew_lease()
             self.daemon.start()
+            self.renew_lease()
 
     def end_daemon(self, silent: bool = False) -> None:
         """The daemon ends at once."""

@@ -300,6 +300,10 @@ class DataPlane:
         self._shared.grace_until_ns = max(until_ns, grace_until_ns)
         self._shared.lease_until_ns = until_ns
 
+    def grace_over(self) -> bool:
+        """Whether the daemon was away for longer than the kernel acts for it."""
+        return time.monotonic_ns() > self._shared.grace_until_ns
+
     def close(self) -> None:
         """Lets go of the data plane; it goes on."""
         self._targets.close()
