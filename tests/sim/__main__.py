@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import time
 import traceback
@@ -17,6 +18,7 @@ PROCESSES = 2
 
 def check(seed: int) -> tuple[int, str]:
     """Run one seed: what is wrong with it, or nothing."""
+    gc.collect()
     try:
         simulate(seed)
     except Violation as violation:
@@ -30,7 +32,7 @@ def many(first: int, count: int) -> int:
     """Run `count` seeds from `first`; returns how many failed."""
     started = time.monotonic()
     failed: list[int] = []
-    with Pool(PROCESSES) as pool:
+    with Pool(PROCESSES, gc.disable) as pool:  # `check` collects, between simulations
         seeds = range(first, first + count)
         for done, (seed, problem) in enumerate(pool.imap_unordered(check, seeds, 20), 1):
             if problem:

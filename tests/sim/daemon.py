@@ -237,6 +237,7 @@ class Daemon:
 
     def pump(self) -> None:
         """Carry out and deliver what the mesh has."""
+        moved = False
         while self.alive and (outputs := self.mesh.poll()):
             events: list[PeerUp | PeerDown | HostAnswered | MessageReceived] = []
             for output in outputs:
@@ -253,13 +254,19 @@ class Daemon:
                         self.world.mesh_lan.send_datagram(self.port, name, data)
                     case DatagramsMissing():
                         pass  # a line of the log
+                    case MessageReceived() | HostAnswered():
+                        events.append(output)
+                        continue  # what only arrives makes nothing due sooner
                     case _:
                         events.append(output)
+                moved = True
             for event in events:
                 self._note(event)
                 self.feed(event)
         if self.alive:
-            self._mesh_due_ms = self.mesh.deadline()
+            due_ms = self._mesh_due_ms
+            if moved or due_ms is None or due_ms <= self.host.clock_ms():
+                self._mesh_due_ms = self.mesh.deadline()
             self._arm()
 
     def _note(self, event: PeerUp | PeerDown | HostAnswered | MessageReceived) -> None:
