@@ -157,7 +157,9 @@ def test_probes_go_on_together_and_one_that_fails_fails_alone() -> None:
 
 def test_what_gives_up_does_not_wait() -> None:
     async def story(scene: Scene) -> None:
-        scene.runner.submit([taking(1, A), DumpSockets(7, A), Sequence(2, (hidden(A),)), owner(A)])
+        scene.runner.submit([taking(1, A), DumpSockets(7, A)])
+        await scene.quiet()
+        scene.runner.submit([Sequence(2, (hidden(A),)), owner(A)])
         await scene.quiet()
         assert scene.probes[A].cancelled()
 
