@@ -34,6 +34,8 @@ DETECT_MS: Final = 700
 """A host without power is known to be dead by then."""
 COLLECT_MS: Final = 1_500
 """A CRT is complete by then, when nothing disturbs those that owe it."""
+MOST_RELAYS: Final = 2
+"""By who gave the DVIPA up to the distributor, by that to the target; more is a loop."""
 EXPIRE_EVERY: Final = 8
 """Every so many steps the core is asked whether time alone would change anything."""
 
@@ -61,6 +63,7 @@ class Checks:
         self._steps = 0
         self._doubles: dict[tuple[str, Address, str, str], int] = {}
         self.counted = 0
+        self.most_relays = 0
 
     def fail(self, rule: str, text: str) -> None:
         """Report a violation."""
@@ -267,6 +270,12 @@ class Checks:
             calm_ms = self.undisturbed_ms(host, target)
             if closed_ms > SPREAD_MS and calm_ms > SETTLE_MS:
                 self.fail("target", f"{host.name} gave {connection} to {name}, no listener")
+
+    def relayed(self, connection: Connection, relays: tuple[str, ...], name: str) -> None:
+        """A packet arrives at host `name` through the tunnels of `relays`."""
+        self.most_relays = max(self.most_relays, len(relays))
+        if len(relays) > MOST_RELAYS:
+            self.fail("relays", f"{connection} goes {' → '.join((*relays, name))}")
 
     def strayed(self, host: Host, connection: Connection) -> None:
         """A hidden address drops what a stale neighbour cache sends there."""

@@ -133,7 +133,7 @@ class Traffic:
     def _send(self, connection: Connection, packet: Packet) -> None:
         name = self._resolve(connection)
         if name is not None:
-            arrive = partial(self._ingress, name, connection, packet, connection.nonce, None)
+            arrive = partial(self._ingress, name, connection, packet, connection.nonce, ())
             self._travel(connection.client, name, arrive)
 
     def _travel(self, source: str, to: str, arrive: Callable[[], None]) -> None:
@@ -232,11 +232,18 @@ class Traffic:
     # -- hosts ---------------------------------------------------------------------------------
 
     def _ingress(
-        self, name: str, connection: Connection, packet: Packet, nonce: int, relay: str | None
+        self,
+        name: str,
+        connection: Connection,
+        packet: Packet,
+        nonce: int,
+        relays: tuple[str, ...],
     ) -> None:
-        """The ingress program of a host. `relay`: the host that tunnelled the packet to it."""
+        """The ingress program of a host. `relays`: hosts that tunnelled the packet, in order."""
         host = self._world.hosts[name]
         kernel = host.kernel
+        relay = relays[-1] if relays else None
+        self._world.checks.relayed(connection, relays, name)
         if relay is not None and self._world.hosts[relay].plan.xcf not in kernel.members:
             return
         rules = kernel.dvipas.get(connection.dvipa)
@@ -259,7 +266,8 @@ class Traffic:
         else:
             other = self._world.by_xcf(target)
             if other is not None:
-                arrive = partial(self._ingress, other, connection, packet, nonce, name)
+                path = (*relays, name)
+                arrive = partial(self._ingress, other, connection, packet, nonce, path)
                 self._travel(name, other, arrive)
 
     def _decide(
