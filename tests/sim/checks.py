@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from dvipad.address import Address
 from dvipad.core.dpt import target_spec
-from dvipad.core.effects import Announce, Decision, Effect, PlaceAddress, Role, SetDvipa
+from dvipad.core.effects import (
+    Announce,
+    Decision,
+    Effect,
+    PlaceAddress,
+    Refusal,
+    Role,
+    SetDvipa,
+)
 from dvipad.core.inputs import ConnectionsEnded, EffectDone, EffectFailed, Input
 from dvipad.core.vipa import OWNING, TABLE, Ownership, State, Trigger
 from dvipad.wire.events import MessageReceived
@@ -64,6 +72,7 @@ class Checks:
         self._doubles: dict[tuple[str, Address, str, str], int] = {}
         self.counted = 0
         self.most_relays = 0
+        self.refusals: list[tuple[str, Refusal]] = []
 
     def fail(self, rule: str, text: str) -> None:
         """Report a violation."""
@@ -234,6 +243,11 @@ class Checks:
             pair_ms = self._pairs_ms.get(frozenset((one.name, other.name)), 0)
             since_ms = max(since_ms, here, there, pair_ms)
         return now_ms - since_ms
+
+    def declined(self, name: str, refusal: Refusal) -> None:
+        """A node does not do what it was asked for, and says why."""
+        self._world.trace(name, f"   {refusal}")
+        self.refusals.append((name, refusal))
 
     # -- connections ---------------------------------------------------------------------------
 

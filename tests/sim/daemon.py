@@ -286,7 +286,7 @@ class Daemon:
                     for index, step in enumerate(effect.steps)
                 )
             elif isinstance(effect, Refusal):
-                self.world.trace(self.host.name, f"   {effect}")
+                self.world.checks.declined(self.host.name, effect)
             elif not isinstance(effect, Decision):
                 self._queue.append((effect, 0, False))
         self._run()

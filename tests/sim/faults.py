@@ -53,6 +53,8 @@ class Faults:
                 world.lan.split(frozenset(fault.hosts))
             case Kind.STOP:
                 world.stop(name)
+            case Kind.STRANGER if fault.dvipa is not None:
+                world.strange.add(fault.dvipa)
             case _ if host is None:
                 pass
             case Kind.POWER:
@@ -72,11 +74,11 @@ class Faults:
             case Kind.MISS:
                 host.miss_events(fault.lasts_ms)
             case Kind.DEACTIVATE:
-                host.order(Verb.DEACTIVATE, fault.dvipa, 0)
+                host.order(host.orders.with_order(Verb.DEACTIVATE, fault.dvipa, 0))
             case Kind.QUIESCE:
-                host.order(Verb.QUIESCE, None, fault.port)
+                host.order(host.orders.with_order(Verb.QUIESCE, None, fault.port))
             case Kind.OUTSIDE:
-                host.order(Verb.LEAVEGROUP, None, 0)
+                host.order(host.orders.with_order(Verb.LEAVEGROUP, None, 0))
             case Kind.TROUBLE:
                 host.trouble("storage full")
             case Kind.RELOAD:
@@ -84,8 +86,10 @@ class Faults:
                     world.hosts[each].reload()
             case Kind.BIND if fault.dvipa is not None:
                 host.bind(fault.dvipa, 1)
-            case Kind.BIND:
-                raise AssertionError("binds nothing")
+            case Kind.ACTIVATE if fault.dvipa is not None:
+                host.order(host.orders.activate(fault.dvipa))
+            case Kind.BIND | Kind.ACTIVATE | Kind.STRANGER:
+                raise AssertionError(f"{fault.kind} has no address")
             case _:
                 assert_never(fault.kind)
 
@@ -112,6 +116,8 @@ class Faults:
                 world.hosts[name].disturb()
             case Kind.MISS:
                 world.hosts[name].notice_missed()
+            case Kind.STRANGER if fault.dvipa is not None:
+                world.strange.discard(fault.dvipa)
             case Kind.SLOW | Kind.RELOAD:
                 pass
             case _:
@@ -121,14 +127,16 @@ class Faults:
         host = self._world.hosts[fault.hosts[0]]
         match fault.kind:
             case Kind.DEACTIVATE:
-                host.order(Verb.REACTIVATE, fault.dvipa, 0)
+                host.order(host.orders.with_order(Verb.REACTIVATE, fault.dvipa, 0))
             case Kind.QUIESCE:
-                host.order(Verb.RESUME, None, fault.port)
+                host.order(host.orders.with_order(Verb.RESUME, None, fault.port))
             case Kind.OUTSIDE:
-                host.order(Verb.JOINGROUP, None, 0)
+                host.order(host.orders.with_order(Verb.JOINGROUP, None, 0))
             case Kind.TROUBLE:
                 host.trouble(None)
             case Kind.BIND if fault.dvipa is not None:
                 host.bind(fault.dvipa, -1)
+            case Kind.ACTIVATE if fault.dvipa is not None:
+                host.order(host.orders.delete(fault.dvipa))
             case _:
                 raise AssertionError(f"{fault.kind} has no end")

@@ -52,6 +52,8 @@ class Kind(Enum):
     TROUBLE = "in trouble"
     BIND = "address of a range bound"
     RELOAD = "another profile"
+    ACTIVATE = "address of a range activated"
+    STRANGER = "stranger has the address"
 
 
 WEIGHTS: Final = {

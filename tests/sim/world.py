@@ -23,7 +23,7 @@ from dvipad.core.inputs import (
     StopRequested,
     TroublesChanged,
 )
-from dvipad.core.orders import Orders, Verb
+from dvipad.core.orders import Orders
 
 from .checks import Checks
 from .daemon import Daemon
@@ -143,9 +143,9 @@ class Host:
         """What a daemon that starts is told first."""
         return Ordered(self.orders), TroublesChanged(self.troubles), self._bound()
 
-    def order(self, verb: Verb, dvipa: Address | None, port: int) -> None:
-        """An order of the operator; it outlives the daemon."""
-        self.orders = self.orders.with_order(verb, dvipa, port)
+    def order(self, orders: Orders) -> None:
+        """These are the operator's orders from now on; they outlive the daemon."""
+        self.orders = orders
         self.ordered_ms = self.world.loop.now_ms
         self._tell(Ordered(self.orders))
 
@@ -242,6 +242,7 @@ class World:
         self.mesh_lan = MeshLan(self.lan)
         self.checks = Checks(self)
         self.healing = False
+        self.strange: set[Address] = set()
         self._sink = sink
         self.hosts = {plan.name: Host(self, plan) for plan in scenario.hosts}
         version = scenario.dvipas[0].version
@@ -282,7 +283,9 @@ class World:
 
     def duplicate(self, host: Host, effect: KernelEffect) -> bool:
         """Whether another host has the address that `host` probes for."""
-        return isinstance(effect, ProbeAddress) and any(
+        if not isinstance(effect, ProbeAddress):
+            return False
+        return effect.dvipa in self.strange or any(
             other is not host
             and self.lan.reach(host.name, other.name)
             and other.kernel.answers(effect.dvipa, other.clock_ms())
