@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from dvipad.address import Address
@@ -61,7 +62,7 @@ class Activation:
         verdict = self._daemon.node.owners.parts.verdict(dvipa, Origin.IOCTL)
         if verdict.code is not Code.DONE:
             return verdict
-        verdict = await self._order(dvipa, self._daemon.orders.activate(dvipa), active=True)
+        verdict = await self._order(dvipa, _activated(self._daemon.orders, dvipa), active=True)
         if verdict.code is not Code.DONE:
             self._daemon.order(self._daemon.orders.delete(dvipa))
         return verdict
@@ -100,3 +101,10 @@ class Activation:
     def _active(self, dvipa: Address) -> bool:
         rows = self._daemon.node.view().dvipas
         return any(row.dvipa == dvipa and row.status == _ACTIVE for row in rows)
+
+
+def _activated(orders: Orders, dvipa: Address) -> Orders:
+    """`orders`, and `dvipa` is activated. The core knows a new command by its number; the time
+    grows also over deletions, of which nothing is kept."""
+    now = (dvipa, time.monotonic_ns())
+    return replace(orders, activated=orders.delete(dvipa).activated | {now})

@@ -104,6 +104,7 @@ def _described(orders: dict[str, Any]) -> str:
     parts = [f"deactivated {dvipa}" for dvipa in orders["deactivated"]]
     for word in ("quiesced", "paused"):
         parts += [f"{word} {f'port {port}' if port else 'target'}" for port in orders[word]]
+    parts += [f"activated {dvipa}" for dvipa, _number in orders.get("activated", ())]
     if orders["outside"]:
         parts.append("left the group")
     return "orders: " + (", ".join(parts) or "none")

@@ -247,6 +247,22 @@ def test_commands_and_their_exit_codes(make_cluster: MakeCluster, family: int) -
     server.stop()
 
 
+def test_an_address_that_a_stranger_has_is_not_activated(make_cluster: MakeCluster) -> None:
+    """The command says so soon, and nothing is tried again behind its back."""
+    cluster = make(make_cluster)
+    dvipa = dvipa_of(4)
+    cluster.run("client", ["ip", "addr", "add", f"{dvipa}/32", "dev", "eth0"])
+    began_s = time.monotonic()
+    code, said = vipa(cluster, "lb1", "activate", dvipa)
+    assert code == 8
+    assert str(dvipa) in said
+    assert time.monotonic() - began_s < WAIT_S / 3 * SLOW
+    cluster.wait_until(lambda: not rows(cluster, "lb1", dvipa), WAIT_S, "it is forgotten")
+    cluster.run("client", ["ip", "addr", "del", f"{dvipa}/32", "dev", "eth0"])
+    assert vipa(cluster, "lb1", "activate", dvipa) == (0, "")
+    assert vipa(cluster, "lb1", "delete", dvipa) == (0, "")
+
+
 def test_what_a_profile_names_is_no_ones_to_command(make_cluster: MakeCluster) -> None:
     """VIPADEFINE and VIPABACKUP win over a range that has their address."""
     define = "  VIPADEFINE MOVEABLE IMMEDIATE 255.255.255.0 192.0.2.225\n"
