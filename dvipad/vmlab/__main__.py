@@ -42,6 +42,7 @@ _ROUND_ROBIN: Final = "round_robin_is_exact_and_only_first_packets_reach_python"
 TESTS: Final = (
     "tests/vm",
     "tests/e2e/test_rules.py",
+    "tests/e2e/test_binds.py",
     f"{_QUEUE}syns_are_decided_in_turn",
     f"{_QUEUE}a_repeated_syn_goes_to_the_same_target",
     f"{_QUEUE}what_a_hung_worker_holds_is_decided_by_its_successor",
