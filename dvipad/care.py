@@ -1,18 +1,23 @@
-"""What a node does lest it harm itself and others: it asks before it takes an address, and tells
-when another host claims one."""
+"""What a node does lest it harm itself and others: it asks before it takes an address, tells when
+another host claims one, and looks for troubles of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from dvipad.adapters.conflicts import ConflictWatcher
+from dvipad.adapters.health import Health, HealthSettings
 from dvipad.adapters.probe import Prober
+from dvipad.adapters.troubles import Patience
 from dvipad.adapters.uplinks import neighbour_macs
+from dvipad.address import order
+from dvipad.core.inputs import TroublesChanged
 from dvipad.core.vipa import State
 
 if TYPE_CHECKING:
@@ -21,6 +26,9 @@ if TYPE_CHECKING:
 WATCH_INTERVAL_S: Final = 1.0
 NEIGHBOURS_S: Final = 1.0
 """The kernel is asked for neighbours at most once in this time."""
+ASKED: Final = 3
+"""Hosts of peers that are looked for on the link when there is no session with anybody."""
+ASK_MS: Final = 200
 
 
 class Care:
@@ -32,11 +40,61 @@ class Care:
         self._slow = ThreadPoolExecutor(1, thread_name_prefix="care")
         self.counters: Counter[str] = Counter()
         self.prober = Prober(config.uplinks, config.timers.probe_ms, self._slow, self.counters)
+        ask_ms = max(config.timers.probe_ms, ASK_MS)
+        self._neighbours = Prober(config.uplinks, ask_ms, self._slow, Counter())
         self._macs: set[bytes] = set()
         self._macs_until_s = 0.0
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="storage")
+        self._health: Health | None = None
 
     async def run(self) -> None:
         """Watch until cancelled."""
+        if not self._daemon.config.health.enabled:
+            await self._conflicts()
+            return
+        self._health = self._make_health()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._health.run())
+            group.create_task(self._conflicts())
+
+    def joined(self) -> None:
+        """The operator said joingroup: troubles that stuck are over."""
+        if self._health is not None:
+            self._health.forgive()
+
+    def _make_health(self) -> Health:
+        config = self._daemon.config
+        health = config.health
+        settings = HealthSettings(
+            config.uplinks,
+            (config.paths.run, config.paths.state),
+            config.timers.dead_ms,
+            Patience(health.persist_ms, health.uplink_ms, health.clear_ms, health.rejoin),
+        )
+        return Health(
+            settings, self._slow, self._disk, self._mesh_broken, self._trouble, self.counters
+        )
+
+    def _trouble(self, troubles: frozenset[str]) -> None:
+        self._daemon.feed(TroublesChanged(troubles))
+
+    async def _mesh_broken(self) -> str | None:
+        """Hosts of peers are there, but their mesh does not even refuse, and there is no other.
+
+        Only a host on the link of an uplink can be asked: one that a probe finds "in use".
+        """
+        if self._daemon.node.context.membership.names_up():
+            return None
+        asked = sorted({each.address for each in self._daemon.mesh.unanswered}, key=order)[:ASKED]
+        results = await asyncio.gather(*map(self._neighbours.probe, asked), return_exceptions=True)
+        there = [
+            str(address)
+            for address, result in zip(asked, results, strict=True)
+            if isinstance(result, OSError) and result.errno == errno.EADDRINUSE
+        ]
+        return f"{', '.join(there)} there, but no answer from the mesh" if there else None
+
+    async def _conflicts(self) -> None:
         watcher = ConflictWatcher(self._daemon.config.uplinks, self._members, self.counters)
         try:
             while True:
@@ -49,6 +107,7 @@ class Care:
     def close(self) -> None:
         """After `run` has ended, and no address is probed any more."""
         self._slow.shutdown()
+        self._disk.shutdown(wait=False)  # a disk that hangs must not keep the node from leaving
 
     def _members(self) -> set[bytes]:
         """Link-layer addresses of the cluster's nodes, as far as they are neighbours."""

@@ -107,6 +107,8 @@ class Operator:
             self._daemon.order(self._daemon.orders.with_order(verb, dvipa, port))
         except (ValueError, OSError) as error:
             raise ControlError(str(error)) from error
+        if verb is Verb.JOINGROUP:
+            self._daemon.care.joined()
         return {"orders": jsonable(self._daemon.orders)}
 
     async def _obeyfile(self, request: Mapping[str, Any]) -> dict[str, Any]:

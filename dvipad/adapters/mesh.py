@@ -34,7 +34,7 @@ from dvipad.wire.actions import (
 from dvipad.wire.events import HostAnswered, MeshEvent, MessageReceived, PeerDown, PeerUp
 from dvipad.wire.mesh import Mesh, MeshSettings
 from dvipad.wire.messages import Message
-from dvipad.wire.redial import Endpoint
+from dvipad.wire.redial import MAX_ENDPOINTS, Endpoint
 
 MAX_BUFFERED: Final = 32 * 1024 * 1024
 """Bytes that wait for one peer; a snapshot of a full CRT (262,144 connections) is 9 MB."""
@@ -95,6 +95,8 @@ class MeshTransport:
         self._connections: dict[int, _Connection] = {}
         self._closing: set[_Connection] = set()
         self._dials: set[asyncio.Task[None]] = set()
+        self.unanswered: set[Endpoint] = set()
+        """Endpoints whose latest dial got neither a connection nor a refusal in its time."""
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._pumping = False
@@ -157,6 +159,7 @@ class MeshTransport:
         transport.set_write_buffer_limits(high=self._settings.max_buffered)
         tune(transport.get_extra_info("socket"), self._settings.mesh.session.stuck_ms)
         if connection.endpoint is not None:
+            self._note(connection.endpoint, False)
             self.mesh.dialled(connection.id, connection.endpoint, self._now_ms())
         else:
             remote = _remote(transport.get_extra_info("peername"))
@@ -262,8 +265,14 @@ class MeshTransport:
             if connection.transport is not None:
                 return  # it came at the last moment, and is reported lost
             refused = isinstance(error, ConnectionRefusedError)
+            self._note(endpoint, isinstance(error, TimeoutError))
             self.mesh.dial_failed(endpoint, refused, self._now_ms())
             self._pump()
+
+    def _note(self, endpoint: Endpoint, unanswered: bool) -> None:
+        self.unanswered.discard(endpoint)
+        if unanswered and len(self.unanswered) < MAX_ENDPOINTS:
+            self.unanswered.add(endpoint)
 
     def _write(self, connection_id: int, data: bytes) -> None:
         connection = self._connections.get(connection_id)

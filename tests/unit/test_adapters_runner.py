@@ -27,7 +27,7 @@ from dvipad.core.effects import (
     SetMembers,
 )
 from dvipad.core.inputs import EffectDone, EffectFailed, Input
-from dvipad.wire.messages import Dvipa, Message, Move, VipaEntry, VipaList
+from dvipad.wire.messages import Dvipa, Members, Message, Move, VipaEntry, VipaList
 
 A, B = ip_address("192.0.2.100"), ip_address("2001:db8::100")
 END = "end"
@@ -64,7 +64,7 @@ class Scene:
         for _ in range(10):  # a probe that ends is known some turns of the loop later
             await asyncio.sleep(0)
         self.ended = asyncio.Event()
-        self.runner.submit([Send(END, listed())])
+        self.runner.submit([Send(END, Members(()))])
         await asyncio.wait_for(self.ended.wait(), 5)
 
 
