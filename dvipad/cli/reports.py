@@ -91,7 +91,8 @@ def _yes(flag: bool) -> str:
 
 def vipadyn(view: Json) -> list[str]:
     """Current DVIPAs of this node."""
-    lines = ["Dynamic VIPA:"]
+    lines = [f"Trouble: {trouble}" for trouble in view["troubles"]]
+    lines.append("Dynamic VIPA:")
     for row in view["dvipas"]:
         active = row["since_ms"] and datetime.fromtimestamp(
             (view["wall_ms"] - view["now_ms"] + row["since_ms"]) / 1000, UTC
