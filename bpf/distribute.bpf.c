@@ -104,11 +104,21 @@ static __always_inline int decide_icmp(struct __sk_buff *skb, const struct ip *i
 	return local(COUNT_ICMP_NO_ENTRY);
 }
 
-/* A TCP packet for a DVIPA. `relayed`: a member tunnelled it to us. */
-static __always_inline int decide(struct __sk_buff *skb, const struct ip *ip, bool relayed,
-				  const struct dvipa *dvipa, const struct settings *own)
+/* Whether the member that tunnelled the packet to us is this target. */
+static __always_inline bool came_from(__u32 index, const struct outer *outer)
+{
+	struct target *target = bpf_map_lookup_elem(&targets, &index);
+
+	return outer->inner && target && same_address(&target->xcf, &outer->ip.source);
+}
+
+/* A TCP packet for a DVIPA; one with an outer header was tunnelled to us by a member. */
+static __always_inline int decide(struct __sk_buff *skb, const struct ip *ip,
+				  const struct outer *outer, const struct dvipa *dvipa,
+				  const struct settings *own)
 {
 	struct segment segment = {};
+	bool relayed = outer->inner;
 	int target;
 
 	if (!read_tcp(skb, ip, &segment)) {
@@ -125,6 +135,13 @@ static __always_inline int decide(struct __sk_buff *skb, const struct ip *ip, bo
 	if (target != MISS) {
 		if (target == THIS_NODE)
 			skb->mark = 0;
+		else if (came_from(target, outer))
+			/* In the moment of a move it took a SYN of ours for one that it has to
+			 * decide, and chose us: two that take each other for the target must not
+			 * play ball with it. */
+			return segment.syn || is_known_here(skb, ip, &segment.key) ?
+				       local(COUNT_RELAYED_BACK) :
+				       drop(COUNT_RELAYED_BACK);
 		return target;
 	}
 	if (dvipa->role == ROLE_OWNER)
@@ -146,7 +163,7 @@ static __always_inline int distribute(struct __sk_buff *skb, const struct ip *ip
 	else if (hides_ports(ip))
 		verdict = drop(COUNT_EXTENSION_HEADER);
 	else if (ip->protocol == IPPROTO_TCP)
-		verdict = decide(skb, ip, outer->inner, dvipa, own);
+		verdict = decide(skb, ip, outer, dvipa, own);
 	else if (is_icmp(ip))
 		verdict = decide_icmp(skb, ip, outer->inner, dvipa);
 

@@ -84,6 +84,24 @@ def test_moving_relays_by_crt_then_to_the_successor(four: Bench, version: int) -
 
 
 @pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("role", [Role.MOVING, Role.OWNER])
+def test_two_that_take_each_other_for_the_target_do_not_play_ball(
+    four: Bench, version: int, role: Role
+) -> None:
+    own(four, role, **({"successor": TARGETS[4][1]} if role is Role.MOVING else {}))
+    four.plane.set_members(frozenset(TARGETS[4]))
+    four.plane.insert_connections(TARGETS[4][0], b"", key(version))
+    back = through_tunnel(from_client(version, "S"), 4, False)
+    assert four.ingress(*back).verdict == PASS, "the other one chose us"
+    assert four.counted() == {"hit_embryonic": 1, "relayed_back": 1, "decapsulated": 1}
+    lost = through_tunnel(from_client(version, "A"), 4, False)
+    assert four.ingress(*lost).verdict == DROP, "it does not end here, and must not be reset"
+    assert four.counted()["relayed_back"] == 1
+    elsewhere = through_tunnel(from_client(version, "A"), 4, False, TARGETS[4][1])
+    assert four.ingress(*elsewhere).verdict == REDIRECT
+
+
+@pytest.mark.parametrize("version", [4, 6])
 def test_an_owner_without_an_entry(four: Bench, version: int) -> None:
     own(four)
     assert four.ingress(*from_client(version, "A")).verdict == PASS

@@ -57,6 +57,8 @@ class Liveness:
             ranged = connection.dvipa in world.scenario.ranged
             if ranged and world.checks.excuse(connection):
                 continue  # an address that nothing wants any more does not come back
+            if not self._expected(connection.dvipa)[1]:
+                continue  # no profile creates it again
             if self._lives(connection) and connection.progress_ms < healed_ms:
                 stuck_ms = world.loop.now_ms - connection.progress_ms
                 world.checks.fail("lost", f"{connection} is stuck for {stuck_ms} ms")

@@ -261,6 +261,9 @@ class Traffic:
         if target is None:
             if why:
                 self._stack(host, connection, packet, nonce, why)
+        elif relay is not None and target == self._world.hosts[relay].plan.xcf:
+            if packet is Packet.SYN or connection.key in kernel.sockets:
+                self._stack(host, connection, packet, nonce, "relayed back")
         elif target == kernel.xcf:
             self._stack(host, connection, packet, nonce, "CRT")
         else:

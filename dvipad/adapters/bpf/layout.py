@@ -285,6 +285,7 @@ COUNTERS: Final = (
     "arp_rewritten",
     "mss_clamped",
     "refusal_held",
+    "relayed_back",
 )
 """Names of ``enum counter``, in its order; ``bpf/dvipad.h`` says what each means."""
 
