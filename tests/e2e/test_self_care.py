@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dvipad.adapters.announce import Announcer
+from dvipad.lab import faults
 from dvipad.lab.cluster import Cluster
 from dvipad.lab.spec import LAN
 from dvipad.lab.traffic import LongConnections, NewConnections
@@ -72,6 +73,18 @@ def test_a_node_that_is_alone_keeps_its_addresses(
         with echo_servers(cluster):
             wait_for_state(cluster, "lb1", "ACTIVE")
             assert troubles(cluster, "lb1") == ["storage full"]
+
+
+def test_a_firewall_around_the_mesh_is_told_and_moves_nothing(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(lbs=1, targets=1)
+    wait_for_state(cluster, "lb1", "ACTIVE")
+    faults.lose_mesh(cluster, 100.0)
+    cluster.wait_until(lambda: troubles(cluster, "lb1") == ["mesh broken"], WAIT_S, "it is told")
+    assert state(cluster, "lb1") == "ACTIVE"
+    faults.mend(cluster)
+    cluster.wait_until(lambda: troubles(cluster, "lb1") == [], WAIT_S, "the mesh is back")
+    log = cluster.paths.log("lb1").read_text()
+    assert f'detail="{cluster.spec.xcf(cluster.spec.host("t1"))} there' in log
 
 
 def with_two_cables(make_cluster: MakeCluster) -> Cluster:
