@@ -1,4 +1,7 @@
-"""`python -m tests.sim --seeds N`: many seeds in two processes; `--seed K --trace`: one again."""
+"""`python -m tests.sim --seeds N`: many seeds in two processes; `--seed K --trace`: one again.
+
+`--file X.yaml`: a scenario file; with `--seed K` other chances, with `--trace` all that happens.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,16 @@ import gc
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from multiprocessing import Pool
+from pathlib import Path
+
+from dvipad.config.errors import ConfigError
 
 from .canaries import CANARIES, ENOUGH, finds
 from .checks import Violation
+from .files import load
+from .judge import run
 from .world import simulate
 
 PROCESSES = 2
@@ -67,6 +76,23 @@ def hunt_all() -> int:
     return alive
 
 
+def one_file(path: Path, seed: int | None, sink: Callable[[str], None] | None) -> int:
+    """Run a scenario file; 2 when it is wrong itself."""
+    try:
+        file = load(path)
+    except (ConfigError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(file.lesson)
+    try:
+        world = run(file if seed is None else file.with_seed(seed), sink=sink)
+    except Violation as violation:
+        print(violation)
+        return 1
+    print(f"{path.name} is good, {world.checks.counted} steps")
+    return 0
+
+
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
@@ -74,11 +100,14 @@ def main() -> int:
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first one")
     parser.add_argument("--seed", type=int, help="this one only")
     parser.add_argument("--trace", action="store_true", help="print all that happens")
+    parser.add_argument("--file", type=Path, help="a scenario file, see tests/sim/scenarios")
     options = parser.parse_args()
+    sink = print if options.trace else None
+    if options.file is not None:
+        return one_file(options.file, options.seed, sink)
     if options.seed is None:
         failed, alive = many(options.first, options.seeds), hunt_all()
         return 1 if failed or alive else 0
-    sink = print if options.trace else None
     try:
         world = simulate(options.seed, sink=sink)
     except Violation as violation:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from dvipad.config.errors import Problem, Severity
-from dvipad.config.profile import parse_profile
+from dvipad.config.errors import ConfigError, Problem, Severity
+from dvipad.config.profile import check_profile, load_profile, parse_profile
 
 DEFINED = "VIPADEFINE 255.255.255.0 192.0.2.10 192.0.2.11\n"
 
@@ -208,3 +210,16 @@ def test_a_delete_leaves_enough_for_hot_standby() -> None:
     (problem,) = within(f"{define} VIPADIST DELETE 192.0.2.10 DESTIP 198.51.100.1")
     assert "leaves HOTSTANDBY without" in problem.message
     assert not within(f"{define} VIPADIST DELETE {option} 192.0.2.10 DESTIP {targets}")
+
+
+def test_one_error_drops_nothing_silently(tmp_path: Path) -> None:
+    """Where z/OS drops the rest of the block, all of it is read, and none of it is in force."""
+    path = tmp_path / "profile"
+    path.write_text(f"VIPADYNAMIC {DEFINED} VIPADISTT 192.0.2.10\n VIPABACKUP 9 192.0.2.12\n")
+    parsed = check_profile(path)
+    assert [str(backup.dvipa) for backup in parsed.profile.backups] == ["192.0.2.12"]
+    with pytest.raises(ConfigError) as refused:
+        load_profile(path)
+    messages = [problem.message for problem in refused.value.problems]
+    assert messages[:2] == ["this block is never ended", "not a statement"]
+    assert messages[2].startswith("without MOVEABLE")
