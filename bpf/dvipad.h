@@ -193,7 +193,7 @@ enum counter {
 	COUNT_ARP_REWRITTEN,        /* our ARP request no longer names a hidden DVIPA */
 	COUNT_MSS_CLAMPED,          /* MSS option of a DVIPA made to fit the tunnel */
 	COUNT_REFUSAL_HELD,         /* dropped: our stack refused what targets serve (refusal.h) */
-	COUNT_RELAYED_BACK,         /* our target tunnelled it to us, as its own: accepted, or dropped */
+	COUNT_RELAYED_BACK,         /* our target took us for its own: accepted, or dropped */
 	COUNTERS,
 };
 

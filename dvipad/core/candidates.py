@@ -8,7 +8,7 @@ from dvipad.address import Address
 from dvipad.config.model import OWNER_RANK, Moveable
 from dvipad.core.context import Context
 from dvipad.core.membership import Life
-from dvipad.core.ranges import LEFT_RANK
+from dvipad.core.ranges import LEFT_RANK, RANGED
 from dvipad.core.vipa import Ownership
 from dvipad.wire.messages import Origin, VipaEntry
 
@@ -53,6 +53,11 @@ class Candidates:
         peer = self._context.membership.get(claim.name) if claim is not None else None
         entry = peer.entries.get(dvipa) if peer is not None else None
         return None if peer is None or entry is None else (peer.member.name, entry)
+
+    def holder_ranged(self, dvipa: Address) -> bool:
+        """Whether a peer has the DVIPA by a VIPARANGE."""
+        holder = self.holder(dvipa)
+        return holder is not None and holder[1].origin in RANGED
 
     def named_by(self, dvipa: Address) -> tuple[str, VipaEntry] | None:
         """A peer whose profile names the DVIPA, and what it says of it."""

@@ -15,7 +15,6 @@ from dvipad.core.idle import Idle
 from dvipad.core.inputs import Adopted, ConnectionsCounted, CrtDumped, SocketsDumped
 from dvipad.core.membership import Claim, Life, make_claim
 from dvipad.core.parts import Parts
-from dvipad.core.ranges import RANGED
 from dvipad.core.rechecks import Rechecks
 from dvipad.core.takeover import Takeover
 from dvipad.core.triggers import Facts, due
@@ -236,19 +235,25 @@ class Owners:
         for dvipa in self._rechecks.due():
             self.recheck(dvipa, again=False)
         for vipa in list(self):
-            self._takeover.hear_again(vipa)
-            self._takeover.follow(vipa, self._context.membership.claim(vipa.dvipa))
-            for _ in range(ROWS_PER_STEP):
-                facts = self._facts(vipa)
-                trigger = due(vipa, facts)
-                if trigger is None:
-                    break
-                highest = max(self._candidates.highest(vipa.dvipa), vipa.epoch)
-                if not self._takeover.act(vipa, trigger, facts, highest):
-                    break
+            self._take_rows(vipa)
             if vipa.rank == 0 and vipa.state is State.BACKUP:
                 self.parts.forget(vipa)
+                named = self._vipas.get(vipa.dvipa)  # by the profile, which had to wait
+                if named is not None:
+                    self._take_rows(named)
         self._idle.refresh({vipa.dvipa for vipa in self if self._waits_idle(vipa)})
+
+    def _take_rows(self, vipa: Ownership) -> None:
+        self._takeover.hear_again(vipa)
+        self._takeover.follow(vipa, self._context.membership.claim(vipa.dvipa))
+        for _ in range(ROWS_PER_STEP):
+            facts = self._facts(vipa)
+            trigger = due(vipa, facts)
+            if trigger is None:
+                break
+            highest = max(self._candidates.highest(vipa.dvipa), vipa.epoch)
+            if not self._takeover.act(vipa, trigger, facts, highest):
+                break
 
     def _waits_idle(self, vipa: Ownership) -> bool:
         """Whether the end of its last connection would change something."""
@@ -293,13 +298,9 @@ class Owners:
             successor_up=vipa.successor is not None and membership.is_up(vipa.successor),
             collect_ms=timers.collect_ms,
             linger_ms=STOP_LINGER_MS if context.stopping else timers.moving_ms,
-            rival_ranged=self._ranged(vipa.dvipa),
+            rival_ranged=self._candidates.holder_ranged(vipa.dvipa),
             primary_waits=self._candidates.primary_waits(vipa),
         )
-
-    def _ranged(self, dvipa: Address) -> bool:
-        holder = self._candidates.holder(dvipa)
-        return holder is not None and holder[1].origin in RANGED
 
     def _collected(self, vipa: Ownership) -> bool:
         collection = self.collections.get(vipa.dvipa)

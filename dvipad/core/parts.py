@@ -108,6 +108,8 @@ class Parts:
         start is wanted, but takes nothing away from others.
         """
         wanted = self._wanted()
+        asked = {(dvipa, origin) for dvipa, wishes in wanted.items() for origin, _ in wishes}
+        self._seen = {key: number for key, number in self._seen.items() if key in asked}
         for dvipa, wishes in wanted.items():
             for origin, number in wishes:
                 new = number > self._seen.get((dvipa, origin), 0)
@@ -143,7 +145,7 @@ class Parts:
         vipa = self._vipas.setdefault(dvipa, Ownership(dvipa))
         vipa.origin, vipa.rank, vipa.creates = origin, RANGE_RANK, True
         vipa.moveable, vipa.prefix_length = row.moveable, row.prefix_length
-        vipa.unwanted, vipa.summoned = False, self._context.started
+        vipa.unwanted, vipa.summoned, vipa.retry_ms = False, self._context.started, 0
 
     def verdict(self, dvipa: Address, origin: Origin) -> Verdict:
         """Whether `origin` may activate `dvipa` here now (zos.md 2.2)."""

@@ -175,8 +175,10 @@ class Takeover:
 
     def _break(self, dvipa: Address) -> None:
         """Connections that end elsewhere are not carried on: clients are told by a reset."""
+        timers = self._context.settings.timers
+        before_ms = self._context.now_ms + timers.collect_ms  # what was handed over is put in now
         for peer in self._context.membership:
-            self._context.emit(RetainConnections(dvipa, peer.member.xcf, b"", self._context.now_ms))
+            self._context.emit(RetainConnections(dvipa, peer.member.xcf, b"", before_ms))
 
     def _complete(self, vipa: Ownership) -> None:
         self.collections.pop(vipa.dvipa, None)

@@ -199,7 +199,6 @@ def test_a_disruptive_range_refuses_a_second_bind(make_cluster: MakeCluster) -> 
         assert answering(cluster, dvipa) == ["lb2"]
 
 
-@pytest.mark.xfail(reason="what was handed over is younger than the moment from which it is to end")
 def test_a_move_of_a_disruptive_range_breaks_connections(make_cluster: MakeCluster) -> None:
     cluster = make(make_cluster, moveable="DISRUPTIVE")
     dvipa = dvipa_of(4)
