@@ -256,7 +256,6 @@ class Owners:
                 break
 
     def _waits_idle(self, vipa: Ownership) -> bool:
-        """Whether the end of its last connection would change something."""
         if vipa.unwanted:
             return vipa.rank > 0 and vipa.state in (State.ACTIVE, State.BACKUP)
         return vipa.state is State.ACTIVE and self._candidates.primary_waits(vipa)
@@ -274,9 +273,11 @@ class Owners:
 
     def _facts(self, vipa: Ownership) -> Facts:
         context = self._context
-        rival = context.membership.claim(vipa.dvipa)
         membership, timers = context.membership, context.settings.timers
+        rival = membership.claim(vipa.dvipa)
         backup = self._candidates.best_other(vipa.dvipa)
+        if vipa.unwanted and vipa.rank == 0 and not self._candidates.wanted_elsewhere(vipa.dvipa):
+            backup = None  # no connection is left that somebody would have to carry on
         leaving = self._leaving(vipa)
         stopping_since = context.stopping_since_ms
         overdue = stopping_since is not None and context.now_ms >= stopping_since + STOP_MS
