@@ -177,6 +177,24 @@ def make_scenario(seed: int) -> Scenario:
     )
 
 
+def stressed(seed: int) -> Scenario:
+    """The scenario of `seed` with more of everything: an owner that is cut off or without power,
+    a slow target, listeners that flip, and many connections."""
+    scenario = make_scenario(seed)
+    names = [host.name for host in scenario.hosts]
+    owners = [name for name in names if name.startswith("lb")]
+    targets = [name for name in names if name.startswith("t")]
+    first = owners[seed // 2 % len(owners)]
+    dark = Fault(1_400, Kind.PARTITION if seed % 2 else Kind.POWER, (first,), 700 + seed % 2 * 200)
+    slow = [Fault(1_300, Kind.SLOW, (name,), 900) for name in targets[seed % 2 :][:1]]
+    flips = [
+        Fault(2_400 + 150 * index, Kind.LISTENER, (name,), 600, scenario.ports[0])
+        for index, name in enumerate(targets)
+    ]
+    faults = sorted((*scenario.faults, dark, *slow, *flips), key=lambda fault: fault.at_ms)
+    return replace(scenario, faults=tuple(faults), connections=90, safety_ms=4_500)
+
+
 def _xcf(version: int, index: int) -> Address:
     if version == 4:
         return IPv4Address("192.0.2.0") + 1 + index
