@@ -34,7 +34,7 @@ DOUBLE_MS: Final = 50
 """Two that took it at the same instant have found out by then."""
 SPREAD_MS: Final = 300
 """What a node says of its listeners is distributed by then."""
-REFUSED_MS = 100
+REFUSED_MS = 250
 """A connection made by an owner that cannot stay one, because its kernel refuses, goes with it."""
 SETTLE_MS: Final = 1_200
 """A daemon that started, or was disturbed, is not held to much for so long."""
