@@ -99,7 +99,7 @@ class TimersConfig:
 
     heartbeat_ms: int = 100
     dead_ms: int = 300
-    restart_grace_ms: int = 2000
+    restart_grace_ms: int = 4000
     join_ms: int = 500
     collect_ms: int = 1000
     moving_ms: int = 3000

@@ -32,7 +32,7 @@ class Timers:
     """Times of the node file, in milliseconds."""
 
     dead_ms: int = 300
-    restart_grace_ms: int = 2_000
+    restart_grace_ms: int = 4_000
     join_ms: int = 500
     collect_ms: int = 1_000
     moving_ms: int = 3_000

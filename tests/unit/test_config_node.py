@@ -24,7 +24,7 @@ def test_the_least_node_file_has_the_defaults() -> None:
     parsed = parse_node(LEAST, "n.yaml", Path("/etc"))
     assert not parsed.problems
     assert parsed.node == NodeConfig("t1", ip_address("192.0.2.11"), ("eth0",))
-    assert parsed.node.timers == TimersConfig(100, 300, 2000, 500, 1000, 3000, 50, 2000, 200)
+    assert parsed.node.timers == TimersConfig(100, 300, 4000, 500, 1000, 3000, 50, 2000, 200)
     assert parsed.node.cluster == "dvipad"
     assert parsed.node.health == HealthConfig(True, True, 1000, 300, 3000)
 

@@ -131,7 +131,7 @@ def test_a_slow_lab_has_longer_timers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lb1["timers"] == {
         "heartbeat_ms": 500,
         "dead_ms": 1500,
-        "restart_grace_ms": 10_000,
+        "restart_grace_ms": 20_000,
         "join_ms": 10,
         "collect_ms": 5000,
         "probe_ms": 1000,
