@@ -137,10 +137,13 @@ def test_the_client_is_told_by_a_relay_too(outer: int, gre: bool) -> None:
         room = 1400 - (20 if outer == 4 else 40) - (4 if gre else 0)
         for version in (4, 6):
             inner = of_length(version, room)
-            assert made.ingress(*through_tunnel(inner, outer, gre)).verdict == REDIRECT
+            assert (
+                made.ingress(*through_tunnel(inner, outer, gre, TARGETS[outer][1])).verdict
+                == REDIRECT
+            )
             assert made.counted() == {"hit_established": 1, "relayed": 1}
             inner = of_length(version, room + 1)
-            result = made.ingress(*through_tunnel(inner, outer, gre))
+            result = made.ingress(*through_tunnel(inner, outer, gre, TARGETS[outer][1]))
             assert result.verdict == REDIRECT
             assert made.counted() == {"hit_established": 1, "too_big": 1, "too_big_answered": 1}
             packet = frame(*inner)
