@@ -23,6 +23,8 @@ too young for a comparison then (`distributor.SNAPSHOT_MARGIN_MS`) are not any m
 SHOW_AGAIN_MS: Final = 20
 """What this node is to a DVIPA as a target is tried again so soon after it failed: until then it
 may look like the owner that it was."""
+IDLE_AGAIN_MS: Final = 100
+"""A DVIPA without connections is looked at once more after so long, before it is removed."""
 RETRY_MS: Final = 5_000
 """After an effect failed this node is no candidate for that DVIPA for so long."""
 

@@ -200,7 +200,7 @@ class Node:
                 name = event.member.name
                 known = membership.get(name)
                 if known is not None and known.life is Life.DEAD:
-                    self.owners.back(name)
+                    self.owners.announce_again(ranged_only=True)
                 membership.up(event.member, now)
                 self.distributor.peer_up(name)
                 self.context.emit(Send(name, self.owners.vipa_list()))
@@ -320,6 +320,7 @@ class Node:
         wait_ms = timers.dead_ms if up else ALONE_FACTOR * timers.join_ms
         if context.now_ms >= since_ms + wait_ms and all(peer.listed for peer in up):
             context.doubting_since_ms = None
+            self.owners.announce_again(ranged_only=False)
 
     def _leave(self) -> None:
         if not self.context.stopping or self._left:

@@ -18,7 +18,7 @@ from dvipad.core.parts import Parts
 from dvipad.core.rechecks import Rechecks
 from dvipad.core.takeover import Takeover
 from dvipad.core.triggers import Facts, due
-from dvipad.core.vipa import Ownership, State
+from dvipad.core.vipa import Ownership, State, Trigger
 from dvipad.core.witnesses import Witnesses
 from dvipad.wire.messages import Dvipa, Move, VipaEntry, VipaList, Witness
 
@@ -63,7 +63,7 @@ class Owners:
         if vipa is None or vipa.rank == 0:
             return False
         vipa.adopt(adopted.epoch, adopted.collecting, self._context.now_ms)
-        vipa.rival_released = True  # somebody may have had it meanwhile, and neighbours remember
+        vipa.rival_released = True  # somebody may have had it meanwhile
         if adopted.collecting:
             self._takeover.collect(vipa)
         else:
@@ -72,9 +72,8 @@ class Owners:
 
     def recheck(self, dvipa: Address, again: bool = True) -> None:
         """Ends of own connections may have been missed: compare, and again when all are old."""
-        vipa = self._vipas.get(dvipa)
-        if vipa is not None and vipa.wants_crt and dvipa not in self.collections:
-            self._rechecks.ask(vipa, again)
+        if self.keeps_crt(dvipa) and dvipa not in self.collections:
+            self._rechecks.ask(self._vipas[dvipa], again)
 
     # -- who has it ---------------------------------------------------------------------------
 
@@ -128,9 +127,8 @@ class Owners:
             self._candidates.heard(entry.dvipa, entry.epoch)
             vipa = self._vipas.get(entry.dvipa)
             if not entry.owner:
-                known = entry.rank > 0 and first and vipa is not None and entry.epoch == vipa.epoch
-                if vipa is not None and vipa.owning and (known or entry.epoch > vipa.epoch):
-                    # Somebody had it in between, and neighbours may still look there.
+                had = (entry.rank > 0 and first) or (vipa and entry.epoch > vipa.epoch)
+                if had and vipa and vipa.owning:  # maybe, and neighbours may still look there
                     vipa.rival_released = True
                 continue
             if self._rows.heard(entry.dvipa, entry.distributes) and vipa and vipa.owning:
@@ -254,6 +252,8 @@ class Owners:
             highest = max(self._candidates.highest(vipa.dvipa), vipa.epoch)
             if not self._takeover.act(vipa, trigger, facts, highest):
                 break
+            if trigger in (Trigger.RELEASED, Trigger.CRT_COMPLETE) and vipa.owning:
+                self._rechecks.later(vipa.dvipa)  # what was handed over may have ended here
 
     def _waits_idle(self, vipa: Ownership) -> bool:
         if vipa.unwanted:
@@ -264,12 +264,9 @@ class Owners:
         """A DVIPA that waited until it is idle may be."""
         dvipa = self._idle.counted(event)
         vipa = self._vipas.get(dvipa) if dvipa is not None else None
-        if vipa is None or not self._waits_idle(vipa):
-            return
-        if vipa.unwanted:
-            vipa.rank = 0
-        else:
+        if vipa is not None and self._waits_idle(vipa):
             vipa.idle = True
+            vipa.rank = 0 if vipa.unwanted else vipa.rank
 
     def _facts(self, vipa: Ownership) -> Facts:
         context = self._context
@@ -335,11 +332,13 @@ class Owners:
             vipa.dvipa, rank, vipa.creates, owner, epoch, rows, vipa.origin, vipa.moveable
         )
 
-    def back(self, name: str) -> None:
-        """A peer that was dead to this node is back: what it had of a range in between it may
-        have forgotten, and neighbours not."""
+    def announce_again(self, ranged_only: bool) -> None:
+        """Somebody may have had in between what this node owns, and neighbours look there.
+
+        `ranged_only`: a peer is back, which remembers all it had but addresses of ranges."""
         for vipa in self:
-            vipa.rival_released = vipa.rival_released or (vipa.owning and vipa.ranged)
+            if vipa.owning and (vipa.ranged or not ranged_only):
+                vipa.rival_released = True
 
     def greet(self, name: str) -> None:
         """A session with `name` began: what it missed of a takeback under way."""

@@ -28,6 +28,10 @@ class Rechecks:
         self._under_way[vipa.dvipa] = Collection(vipa.epoch, context.now_ms, own, effect_id)
         context.emit(DumpSockets(effect_id, vipa.dvipa))
 
+    def later(self, dvipa: Address) -> None:
+        """List them once, when all entries of now are old enough."""
+        self._again_ms[dvipa] = self._context.now_ms + REPORT_AGAIN_MS
+
     def due(self) -> list[Address]:
         """DVIPAs to be asked once more; each is told once."""
         now_ms = self._context.now_ms

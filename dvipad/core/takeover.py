@@ -169,9 +169,9 @@ class Takeover:
             Broadcast(self._vipa_list()),
             Broadcast(Dvipa(Move.COMPLETE, vipa.dvipa, vipa.epoch)),
         )
-        vipa.summoned = False
-        if vipa.moveable is Moveable.DISRUPTIVE:
+        if vipa.summoned and vipa.moveable is Moveable.DISRUPTIVE:
             self._break(vipa.dvipa)
+        vipa.summoned = False
 
     def _break(self, dvipa: Address) -> None:
         """Connections that end elsewhere are not carried on: clients are told by a reset."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dvipad.address import Address, order
 from dvipad.config.model import Distribute
 from dvipad.core import crt
-from dvipad.core.context import REPORT_AGAIN_MS, SHOW_AGAIN_MS, Context
+from dvipad.core.context import IDLE_AGAIN_MS, REPORT_AGAIN_MS, SHOW_AGAIN_MS, Context
 from dvipad.core.dpt import Dpt, target_spec
 from dvipad.core.effects import (
     Broadcast,
@@ -46,6 +46,7 @@ class Target:
         self._reported: dict[tuple[Address, str], tuple[int, int]] = {}
         self._dumps: dict[int, tuple[Address, str, int]] = {}
         self._idle_checks: dict[int, Address] = {}
+        self._idle_ms: dict[Address, int] = {}
         self._told: set[tuple[str, Address]] = set()
         self._report_ms: dict[tuple[Address, str], int] = {}
         self._showing: dict[Address, int] = {}
@@ -70,6 +71,9 @@ class Target:
         if not any(peer.listed for peer in self._context.membership):
             still_named |= self.hidden  # nobody spoke yet: what was adopted stays
         self._report_again()
+        for dvipa, at_ms in self._idle_ms.items():
+            if self._context.now_ms >= at_ms:
+                self._check_idle(dvipa)
         for dvipa, at_ms in list(self._show_again.items()):
             if self._context.now_ms >= at_ms:
                 del self._show_again[dvipa]
@@ -118,7 +122,7 @@ class Target:
 
     def deadlines(self) -> list[int]:
         """When `refresh` has something to do again."""
-        return [*self._show_again.values(), *self._report_ms.values()]
+        return [*self._show_again.values(), *self._report_ms.values(), *self._idle_ms.values()]
 
     def _check_idle(self, dvipa: Address) -> None:
         if dvipa not in self._idle_checks.values():
@@ -224,7 +228,13 @@ class Target:
         return True
 
     def _idle(self, dvipa: Address, result: SocketsDumped) -> None:
-        if dvipa in self.quiescing and not result.established and not result.embryonic:
+        """Twice in a row nothing: what was on its way at the first look has come by the second."""
+        if dvipa not in self.quiescing or result.established or result.embryonic:
+            self._idle_ms.pop(dvipa, None)
+            return
+        again_ms = self._idle_ms.setdefault(dvipa, self._context.now_ms + IDLE_AGAIN_MS)
+        if self._context.now_ms >= again_ms:
+            del self._idle_ms[dvipa]
             self.quiescing.discard(dvipa)
             self.hidden.discard(dvipa)
             self.show(dvipa)

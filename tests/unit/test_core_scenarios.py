@@ -77,7 +77,7 @@ def test_takeback_hides_here_before_it_is_announced_there() -> None:
     states = [e.after for e in made.of("lb1", Decision) if isinstance(e, Decision)]
     assert states == ["TAKEBACK", "AWAITING", "ACTIVE"]
     states = [e.after for e in made.of("lb2", Decision) if isinstance(e, Decision)]
-    assert states == ["GIVING", "MOVING", "BACKUP"]
+    assert states == ["ACTIVE", "GIVING", "MOVING", "BACKUP"], "announced again first"
     relays = SetDvipa(DVIPA, Role.MOVING, 3, successor=XCF["lb1"])
     assert relays in made.of("lb2", SetDvipa)
 
