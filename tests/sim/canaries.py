@@ -241,7 +241,7 @@ CANARIES: Final = (
         hint=1,
         stress=True,
     ),
-    Canary("takes back what nobody released", poison=_swap(_OWNERS, "due", _unconfirmed), hint=341),
+    Canary("takes back what nobody released", poison=_swap(_OWNERS, "due", _unconfirmed), hint=3),
     Canary(
         "believes old failures",
         poison=_swap(Owners, "effect_failed", _believe),

@@ -125,11 +125,22 @@ class Checks:
             self.fail("table", f"{name}: {known} then {decision}")
         states[decision.dvipa] = after
         key = name, decision.dvipa
-        if after is State.PROBING:
+        if State.PROBING in (after, before) and after is not State.TAKEOVER:
             return  # it claims nothing yet
+        if decision.trigger == Trigger.RELEASED.value:
+            self._released(name, decision.dvipa)
         if decision.epoch < self._epochs.get(key, 0):
             self.fail("epoch", f"{name}: {self._epochs[key]} then {decision}")
         self._epochs[key] = decision.epoch
+
+    def _released(self, name: str, dvipa: Address) -> None:
+        """Who takes over what was released finds that nobody whom it hears has it any more."""
+        world = self._world
+        refused = [at for at in self._refused_ms if world.loop.now_ms - at < REFUSED_MS]
+        for other in world.hosts.values():
+            heard = self.undisturbed_ms(world.hosts[name], other) > 0 and other.name != name
+            if heard and not refused and other.kernel.owns(dvipa):
+                self.fail("takeback", f"{name} assumes {dvipa} that {other.name} still has")
 
     def _superseded(self, name: str, effect_id: int, memory: Memory) -> None:
         for vipa, state, awaited, done, failed in memory:
