@@ -8,7 +8,16 @@ from dvipad.core.candidates import Candidates
 from dvipad.core.context import Context
 from dvipad.core.effects import Refusal, WatchRanges
 from dvipad.core.inputs import AddressesBound
-from dvipad.core.ranges import LEFT_RANK, RANGE_RANK, RANGED, Code, Verdict, covering, second
+from dvipad.core.ranges import (
+    LEFT_RANK,
+    RANGE_RANK,
+    RANGED,
+    SUMMONS_RANK,
+    Code,
+    Verdict,
+    covering,
+    second,
+)
 from dvipad.core.vipa import Ownership
 from dvipad.wire.messages import Origin
 
@@ -143,9 +152,11 @@ class Parts:
         if verdict.code is Code.USABLE or row is None:
             return
         vipa = self._vipas.setdefault(dvipa, Ownership(dvipa))
-        vipa.origin, vipa.rank, vipa.creates = origin, RANGE_RANK, True
+        started = self._context.started
+        vipa.origin, vipa.creates = origin, True
+        vipa.rank = SUMMONS_RANK if started else RANGE_RANK
         vipa.moveable, vipa.prefix_length = row.moveable, row.prefix_length
-        vipa.unwanted, vipa.summoned, vipa.retry_ms = False, self._context.started, 0
+        vipa.unwanted, vipa.summoned, vipa.retry_ms = False, started, 0
 
     def verdict(self, dvipa: Address, origin: Origin) -> Verdict:
         """Whether `origin` may activate `dvipa` here now (zos.md 2.2)."""

@@ -16,6 +16,8 @@ from dvipad.address import Address
 from dvipad.config.model import Moveable, Range
 from dvipad.wire.messages import Origin
 
+SUMMONS_RANK: Final = 3
+"""Rank of a node that asks for an address of a range now: nobody takes it in between."""
 RANGE_RANK: Final = 2
 """Rank of a node where an application or a command wants an address of a range."""
 LEFT_RANK: Final = 1

@@ -31,6 +31,7 @@ from dvipad.core.effects import (
     Step,
 )
 from dvipad.core.membership import Claim, Life
+from dvipad.core.ranges import RANGE_RANK
 from dvipad.core.triggers import Facts
 from dvipad.core.vipa import Action, Ownership, State, Trigger
 from dvipad.wire.messages import Dvipa, Move, VipaList
@@ -134,7 +135,7 @@ class Takeover:
 
     def _take_over(self, vipa: Ownership, highest: int) -> None:
         _forget_talks(vipa)
-        vipa.summoned = False
+        _heed(vipa)
         vipa.epoch = highest + 1
         vipa.successor = None
         self._begin(
@@ -171,7 +172,7 @@ class Takeover:
         )
         if vipa.summoned and vipa.moveable is Moveable.DISRUPTIVE:
             self._break(vipa.dvipa)
-        vipa.summoned = False
+        _heed(vipa)
 
     def _break(self, dvipa: Address) -> None:
         """Connections that end elsewhere are not carried on: clients are told by a reset."""
@@ -281,3 +282,9 @@ def _forget_talks(vipa: Ownership) -> None:
     vipa.asked_by = vipa.offered_by = vipa.offered_to = None
     vipa.released = vipa.rival_released = vipa.idle = False
     vipa.unheard, vipa.withholding = set(), False
+
+
+def _heed(vipa: Ownership) -> None:
+    """Who asked for the address has it; from now on its wish is one of several."""
+    if vipa.summoned:
+        vipa.summoned, vipa.rank = False, RANGE_RANK

@@ -226,7 +226,7 @@ CANARIES: Final = (
     Canary(
         "a CRT is complete at once",
         poison=_swap(Collection, "complete", _impatient),
-        hint=19,
+        hint=32,
         stress=True,
     ),
     Canary(
@@ -245,7 +245,7 @@ CANARIES: Final = (
     Canary(
         "believes old failures",
         poison=_swap(Owners, "effect_failed", _believe),
-        hint=7,
+        hint=4,
         stress=True,
     ),
     Canary("equal claims stay equal", poison=_swap(_OWNERS, "due", _tie), hint=150),
