@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 CONVERGE_MS: Final = 12_000
 """A failed effect keeps a node away for 5 s; everything else is much shorter."""
 LOOK_MS: Final = 150
-MOVED_MS: Final = 1_000
-"""A move that began when the last connection ended is over then."""
+MOVED_MS: Final = 1_500
+"""What waits for the end of the last connection, and looks once a second, has moved by then."""
 PROBE_MS: Final = 1_800
 """Probes are opened and closed, and old connections go on, within this time."""
 ENDED_MS: Final = 1_200
