@@ -46,7 +46,8 @@ class Target:
         self._reported: dict[tuple[Address, str], tuple[int, int]] = {}
         self._dumps: dict[int, tuple[Address, str, int]] = {}
         self._idle_checks: dict[int, Address] = {}
-        self._idle_ms: dict[Address, int] = {}
+        self._look_ms: dict[Address, int] = {}
+        self._empty: set[Address] = set()
         self._told: set[tuple[str, Address]] = set()
         self._report_ms: dict[tuple[Address, str], int] = {}
         self._showing: dict[Address, int] = {}
@@ -71,8 +72,9 @@ class Target:
         if not any(peer.listed for peer in self._context.membership):
             still_named |= self.hidden  # nobody spoke yet: what was adopted stays
         self._report_again()
-        for dvipa, at_ms in self._idle_ms.items():
+        for dvipa, at_ms in list(self._look_ms.items()):
             if self._context.now_ms >= at_ms:
+                del self._look_ms[dvipa]
                 self._check_idle(dvipa)
         for dvipa, at_ms in list(self._show_again.items()):
             if self._context.now_ms >= at_ms:
@@ -122,7 +124,7 @@ class Target:
 
     def deadlines(self) -> list[int]:
         """When `refresh` has something to do again."""
-        return [*self._show_again.values(), *self._report_ms.values(), *self._idle_ms.values()]
+        return [*self._show_again.values(), *self._report_ms.values(), *self._look_ms.values()]
 
     def _check_idle(self, dvipa: Address) -> None:
         if dvipa not in self._idle_checks.values():
@@ -228,13 +230,20 @@ class Target:
         return True
 
     def _idle(self, dvipa: Address, result: SocketsDumped) -> None:
-        """Twice in a row nothing: what was on its way at the first look has come by the second."""
-        if dvipa not in self.quiescing or result.established or result.embryonic:
-            self._idle_ms.pop(dvipa, None)
+        """Twice in a row nothing: what was on its way at the first look has come by the second.
+
+        Half-open connections end without a word, so there is another look in any case.
+        """
+        if dvipa not in self.quiescing:
             return
-        again_ms = self._idle_ms.setdefault(dvipa, self._context.now_ms + IDLE_AGAIN_MS)
-        if self._context.now_ms >= again_ms:
-            del self._idle_ms[dvipa]
+        if result.established or result.embryonic:
+            self._empty.discard(dvipa)
+            self._look_ms[dvipa] = self._context.now_ms + REPORT_AGAIN_MS
+        elif dvipa not in self._empty:
+            self._empty.add(dvipa)
+            self._look_ms[dvipa] = self._context.now_ms + IDLE_AGAIN_MS
+        else:
+            self._empty.discard(dvipa)
             self.quiescing.discard(dvipa)
             self.hidden.discard(dvipa)
             self.show(dvipa)
