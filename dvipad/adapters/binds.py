@@ -13,7 +13,6 @@ import select
 import socket
 import struct
 import time
-from pathlib import Path
 from typing import Final
 
 from dvipad.adapters.bind_events import (
@@ -27,6 +26,7 @@ from dvipad.adapters.binds_poll import PollingBindWatcher
 from dvipad.adapters.bpf.cgroup import root_cgroup
 from dvipad.adapters.bpf.libbpf import BpfError, BpfObject, RingBuffer
 from dvipad.adapters.bpf.maps import Map
+from dvipad.adapters.bpf.pins import drop_other_shape, pin_instead, unpin
 from dvipad.adapters.inet_diag import InetDiag
 from dvipad.adapters.socket_events import Schedule
 from dvipad.adapters.timer import Timer
@@ -177,18 +177,14 @@ def _load(settings: BindSettings) -> dict[str, Map]:
             for definition in compiled.maps():
                 if definition.name in _PINNED:
                     path = settings.pin_dir / definition.name
-                    _drop_other_shape(path, definition.shape)
+                    drop_other_shape(path, definition.shape)
                     definition.set_pin_path(path)
                 elif definition.name.endswith(".rodata"):
                     definition.write_initial(_NUMBER.pack(netns_cookie()))
             compiled.load(NEEDS)
             for name in _PROGRAMS:
                 link = compiled.program(name).attach_cgroup(cgroup)
-                new = settings.pin_dir / f"{name}_new"
-                new.unlink(missing_ok=True)
-                link.pin(new)
-                new.rename(settings.pin_dir / name)  # lets go of the former program
-                link.destroy()
+                pin_instead(link, settings.pin_dir / name)
         return {name: Map(compiled.map_fd(name)) for name in (*_PINNED, "wakes")}
     except BaseException:
         destroy(settings)  # all of them, or none
@@ -197,22 +193,6 @@ def _load(settings: BindSettings) -> dict[str, Map]:
         compiled.close()
 
 
-def _drop_other_shape(path: Path, shape: tuple[int, int, int, int, int]) -> None:
-    """A table of another version cannot be adopted; inet_diag fills a new one."""
-    if path.exists():
-        pinned = Map.open(path)
-        differs = pinned.shape != shape
-        pinned.close()
-        if differs:
-            path.unlink()
-
-
 def destroy(settings: BindSettings) -> None:
     """Takes programs and tables out of the kernel. Idempotent."""
-    for name in _PROGRAMS:
-        (settings.pin_dir / name).unlink(missing_ok=True)
-        (settings.pin_dir / f"{name}_new").unlink(missing_ok=True)
-    for name in _PINNED:
-        (settings.pin_dir / name).unlink(missing_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        settings.pin_dir.rmdir()
+    unpin(settings.pin_dir, _PROGRAMS, _PINNED)

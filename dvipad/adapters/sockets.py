@@ -8,7 +8,6 @@ inet_diag fills the table when a DVIPA is added, counts listeners, and finds emb
 from __future__ import annotations
 
 import contextlib
-import itertools
 import select
 import struct
 import time
@@ -18,6 +17,7 @@ from typing import Final
 
 from dvipad.adapters.bpf.libbpf import BpfObject, RingBuffer
 from dvipad.adapters.bpf.maps import Map
+from dvipad.adapters.bpf.pins import drop_other_shape, pin_instead, unpin
 from dvipad.adapters.inet_diag import CONNECTED, InetDiag, ListenerKey, State
 from dvipad.adapters.socket_events import (
     KEY_BYTES,
@@ -275,35 +275,18 @@ def _load(settings: SocketSettings) -> dict[str, Map]:
                 definition.set_max_entries(settings.connections_max)
             if definition.name in _PINNED:
                 path = settings.pin_dir / definition.name
-                _drop_other_shape(path, definition.shape)
+                drop_other_shape(path, definition.shape)
                 definition.set_pin_path(path)
             elif definition.name.endswith(".rodata"):
                 definition.write_initial(struct.pack("=I", _NAMESPACE.stat().st_ino))
         compiled.load(NEEDS)
         link = compiled.program(PROGRAM).attach()
-        new = settings.pin_dir / f"{_LINK}_new"
-        new.unlink(missing_ok=True)
-        link.pin(new)
-        new.rename(settings.pin_dir / _LINK)  # lets go of the former program
-        link.destroy()
+        pin_instead(link, settings.pin_dir / _LINK)
         return {name: Map(compiled.map_fd(name)) for name in _PINNED}
     finally:
         compiled.close()
 
 
-def _drop_other_shape(path: Path, shape: tuple[int, int, int, int, int]) -> None:
-    """A table of another version or size cannot be adopted; inet_diag fills a new one."""
-    if path.exists():
-        pinned = Map.open(path)
-        differs = pinned.shape != shape
-        pinned.close()
-        if differs:
-            path.unlink()
-
-
 def destroy(settings: SocketSettings) -> None:
     """Takes program and tables out of the kernel. Idempotent."""
-    for name in itertools.chain((_LINK, f"{_LINK}_new"), _PINNED):
-        (settings.pin_dir / name).unlink(missing_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        settings.pin_dir.rmdir()
+    unpin(settings.pin_dir, (_LINK,), _PINNED)
