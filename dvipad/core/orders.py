@@ -42,6 +42,10 @@ class Orders:
     outside: bool = False
     activated: frozenset[tuple[Address, int]] = frozenset()
 
+    def bars(self, dvipa: Address) -> bool:
+        """Whether this node is not to own `dvipa`."""
+        return self.outside or dvipa in self.deactivated
+
     def refuses(self, port: int) -> bool:
         """Whether this node gets no new connections to `port`."""
         closed = self.quiesced | self.paused

@@ -178,16 +178,11 @@ class Owners:
             vipa.asked_by, vipa.asked_epoch = name, epoch
 
     def _leaving(self, vipa: Ownership) -> bool:
-        if self._context.stopping or vipa.rank == 0 or self._barred(vipa):
+        if self._context.stopping or vipa.rank == 0 or self._context.orders.bars(vipa.dvipa):
             return True
         if self._context.troubles and self._candidates.best_other(vipa.dvipa) is not None:
             return True
         return vipa.unwanted and self._candidates.wanted_elsewhere(vipa.dvipa)
-
-    def _barred(self, vipa: Ownership) -> bool:
-        """Whether the operator ordered that this node does not own the DVIPA."""
-        orders = self._context.orders
-        return orders.outside or vipa.dvipa in orders.deactivated
 
     # -- completions --------------------------------------------------------------------------
 

@@ -160,14 +160,13 @@ class Parts:
 
     def verdict(self, dvipa: Address, origin: Origin) -> Verdict:
         """Whether `origin` may activate `dvipa` here now (zos.md 2.2)."""
-        orders = self._context.orders
         vipa = self._vipas.get(dvipa)
         row = covering(self._context.profile.ranges, dvipa)
         if row is None:
             return Verdict(Code.REFUSED, "it is in no VIPARANGE of this node")
         if vipa is not None and not vipa.ranged:
             return Verdict(Code.REFUSED, f"{vipa.origin.value} names it here")
-        if orders.outside or dvipa in orders.deactivated:
+        if self._context.orders.bars(dvipa):
             return Verdict(Code.REFUSED, "the operator does not want it here")
         named = self._candidates.named_by(dvipa)
         if named is not None:

@@ -88,7 +88,7 @@ def _dvipa(context: Context, owners: Owners, target: Target, dvipa: Address) -> 
         (True, True): "both",
     }[distributes, is_target]
     name = context.settings.name
-    barred = context.orders.outside or dvipa in context.orders.deactivated
+    barred = context.orders.bars(dvipa)
     return DvipaView(
         dvipa,
         vipa.prefix_length,

@@ -11,6 +11,7 @@ from typing import Final
 
 from dvipad.address import Address
 from dvipad.config.model import Moveable
+from dvipad.core.ranges import RANGED
 from dvipad.wire.messages import Origin
 
 
@@ -191,7 +192,7 @@ class Ownership:
     @property
     def ranged(self) -> bool:
         """Whether it is an address of a VIPARANGE."""
-        return self.origin in (Origin.BIND, Origin.IOCTL)
+        return self.origin in RANGED
 
     @property
     def owning(self) -> bool:
