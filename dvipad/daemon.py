@@ -254,14 +254,14 @@ class Daemon:
     # -- periodic work ------------------------------------------------------------------------
 
     def _renew_lease(self) -> None:
-        """A node that stalled for longer than others wait does not believe itself at once."""
+        """A node whose lease lapsed does not believe itself at once: others may find it dead."""
         now, timers = now_ms(), self.config.timers
-        if now - self._renewed_ms > timers.dead_ms:
+        lease_ms = timers.dead_ms - timers.heartbeat_ms
+        if now - self._renewed_ms > lease_ms:
             log.warning("this node did not run for %d ms", now - self._renewed_ms)
             self.feed(Stalled())
         self._renewed_ms = now
         if self.node.sure():
-            lease_ms = timers.dead_ms - timers.heartbeat_ms
             now_ns = time.monotonic_ns()
             self.kernel.plane.renew_lease(
                 now_ns + lease_ms * _NS_PER_MS, now_ns + timers.restart_grace_ms * _NS_PER_MS

@@ -17,17 +17,18 @@ DVIPA = ip_address("192.0.2.100")
 LB2 = Member("lb2", ip_address("192.0.2.2"), 4780)
 TARGET = Member("t1", ip_address("192.0.2.11"), 4780)
 BACKUP = VipaList((VipaEntry(DVIPA, 100, True, False, 0),))
+PRIMARY = Profile(defines=(Define(DVIPA, 24),))
 
 
 class Driver:
     """A node whose effects succeed at once."""
 
-    def __init__(self, majority: bool = False) -> None:
+    def __init__(self, majority: bool = False, profile: Profile = PRIMARY) -> None:
         settings = NodeSettings("lb1", ip_address("192.0.2.1"), 2, Timers(), majority)
         self.node = Node(settings)
         self.now_ms = 0
         self.effects: list[Effect] = []
-        self.feed(ProfileChanged(Profile(defines=(Define(DVIPA, 24),))))
+        self.feed(ProfileChanged(profile))
         self.feed(Started())
         for member, said in ((LB2, BACKUP), (TARGET, VipaList(()))):
             self.feed(PeerUp(member, 1))

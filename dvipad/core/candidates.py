@@ -87,11 +87,28 @@ class Candidates:
             return False
         if self._context.now_ms < vipa.retry_ms or self._unlisted() or not self.quorate():
             return False
+        if self._given_to_another(vipa.dvipa):
+            return False
         if vipa.summoned:
             return True
         best = self.best_other(vipa.dvipa)
         own = _key(vipa.rank, self._context.settings.name)
         return best is None or own < self._order(vipa.dvipa, best)
+
+    def _given_to_another(self, dvipa: Address) -> bool:
+        """Whether the last owner gave it to a node that lives, and is about to claim it."""
+        membership = self._context.membership
+        for peer in membership:
+            entry = peer.entries.get(dvipa)
+            if entry is None or not entry.successor or peer.life is not Life.UP:
+                continue
+            successor = membership.get(entry.successor)
+            if entry.epoch < self.highest(dvipa) or successor is None:
+                continue  # that is over; or this node is meant
+            wish = successor.entries.get(dvipa)
+            if successor.life is Life.UP and wish is not None and wish.rank > 0:
+                return True
+        return False
 
     def quorate(self) -> bool:
         """Whether this node sees more than half of the cluster, where that is asked for.

@@ -20,6 +20,9 @@ STOP_LINGER_MS: Final = 200
 REPORT_AGAIN_MS = 6_000
 """A target lists its connections once more so long after it had to list them: entries that were
 too young for a comparison then (`distributor.SNAPSHOT_MARGIN_MS`) are not any more."""
+HUSH_MS: Final = 1_000
+"""A former owner that lives, but does not answer the new one, is told by witnesses that it is
+none; what it still forwarded until then is heard of within this time."""
 SHOW_AGAIN_MS: Final = 20
 """What this node is to a DVIPA as a target is tried again so soon after it failed: until then it
 may look like the owner that it was."""

@@ -124,7 +124,7 @@ class Ordered:
 
 @dataclass(frozen=True, slots=True)
 class Stalled:
-    """This node did not run for longer than others wait for a sign of life."""
+    """This node did not run for longer than its lease: others may have found it dead."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,13 +121,21 @@ class Membership:
     def _end_of_grace(self, peer: Peer) -> int:
         return min(peer.since_ms + self._grace_ms, peer.answered_ms + self._dead_ms)
 
-    def list_received(self, name: str, message: VipaList) -> None:
-        """A VIPA list replaces all that the peer said before (D2)."""
+    def list_received(self, name: str, message: VipaList) -> list[Address]:
+        """A VIPA list replaces all that the peer said before (D2).
+
+        Returns the DVIPAs that it owned and does not any more."""
         peer = self._peers.get(name)
-        if peer is not None:
-            peer.entries = {entry.dvipa: entry for entry in message.entries}
-            peer.listed = True
-            peer.joined = message.joined
+        if peer is None:
+            return []
+        before, peer.entries = peer.entries, {entry.dvipa: entry for entry in message.entries}
+        peer.listed = True
+        peer.joined = message.joined
+        return [
+            dvipa
+            for dvipa, entry in before.items()
+            if entry.owner and not (dvipa in peer.entries and peer.entries[dvipa].owner)
+        ]
 
     def members_received(self, name: str, reaches: set[str]) -> None:
         """Nodes that peer `name` has a session with."""

@@ -238,8 +238,10 @@ class Node:
             case VipaList():
                 peer = self.context.membership.get(name)
                 first = peer is not None and not peer.listed
-                self.context.membership.list_received(name, message)
+                released = self.context.membership.list_received(name, message)
                 self.owners.list_received(name, message, first)
+                for dvipa in released:
+                    self.target.released(dvipa, name)
                 for entry in message.entries:
                     if entry.owner:
                         self.target.report(entry.dvipa, name, entry.epoch)

@@ -323,9 +323,9 @@ class Owners:
             own = vipa.epoch if vipa.state is State.BACKUP else 0
             epoch = max(self._candidates.highest(vipa.dvipa), own)
         rows = self.effective(vipa.dvipa) if owner else ()
-        return VipaEntry(
-            vipa.dvipa, rank, vipa.creates, owner, epoch, rows, vipa.origin, vipa.moveable
-        )
+        moving_to = vipa.successor or "" if vipa.state is State.MOVING else ""
+        facts = (vipa.dvipa, rank, vipa.creates, owner, epoch, rows, vipa.origin, vipa.moveable)
+        return VipaEntry(*facts, moving_to)
 
     def announce_again(self, ranged_only: bool) -> None:
         """Somebody may have had in between what this node owns, and neighbours look there.
@@ -385,6 +385,7 @@ class Owners:
                 times.append(vipa.since_ms + 3 * timers.collect_ms)
             if vipa.state is State.MOVING:
                 times.append(vipa.since_ms + linger)
+            times.append(vipa.hushed_until_ms)
             for name in vipa.unheard:
                 peer = context.membership.get(name)
                 times.append(0 if peer is None else peer.since_ms + FORGET_MS)

@@ -12,7 +12,7 @@ from typing import assert_never
 from dvipad.address import Address
 from dvipad.config.model import Distribute, Moveable
 from dvipad.core import crt
-from dvipad.core.context import FORGET_MS, RETRY_MS, Context
+from dvipad.core.context import FORGET_MS, HUSH_MS, RETRY_MS, Context
 from dvipad.core.crt import Collection
 from dvipad.core.dpt import target_spec
 from dvipad.core.effects import (
@@ -184,7 +184,8 @@ class Takeover:
     def _complete(self, vipa: Ownership) -> None:
         self.collections.pop(vipa.dvipa, None)
         vipa.unheard = self._silent_targets(vipa.dvipa)
-        vipa.withholding = bool(vipa.unheard)
+        vipa.hushed_until_ms = self._context.now_ms + HUSH_MS
+        vipa.withholding = bool(vipa.unheard) or self._rival_acts(vipa)
         self._begin(
             vipa,
             SetDvipa(vipa.dvipa, Role.OWNER, vipa.epoch, collecting=vipa.withholding),
@@ -203,6 +204,19 @@ class Takeover:
             and any(target_spec(row, peer.member.xcf) for row in rows)
         }
 
+    def _rival_acts(self, vipa: Ownership) -> bool:
+        """Whether a former owner, that is not dead to all, may not know yet that it is none."""
+        if self._context.now_ms >= vipa.hushed_until_ms:
+            return False
+        membership = self._context.membership
+        mentioned = membership.mentioned()
+        return any(
+            (entry.owner and (peer.life is not Life.DEAD or peer.member.name in mentioned))
+            or (peer.life is Life.UP and not peer.listed)
+            for peer in membership
+            if (entry := peer.entries.get(vipa.dvipa)) is not None
+        )
+
     def hear_again(self, vipa: Ownership) -> None:
         """Nobody's connections are awaited any more once all were heard of, or are forgotten."""
         if vipa.state is not State.ACTIVE or not vipa.withholding:
@@ -212,7 +226,7 @@ class Takeover:
             dead = peer is not None and peer.life is Life.DEAD
             if peer is None or (dead and self._context.now_ms >= peer.since_ms + FORGET_MS):
                 vipa.unheard.discard(name)
-        if not vipa.unheard:
+        if not vipa.unheard and not self._rival_acts(vipa):
             vipa.withholding = False
             self._context.emit(SetDvipa(vipa.dvipa, Role.OWNER, vipa.epoch))
 

@@ -200,6 +200,14 @@ class Target:
         self._report_ms[dvipa, name] = self._context.now_ms + REPORT_AGAIN_MS
         self._list(dvipa, name, epoch)
 
+    def released(self, dvipa: Address, name: str) -> None:
+        """Peer `name` gave `dvipa` up. An owner that cannot hear of it from `name` learns from
+        here what came by `name` since it was told of this node's connections."""
+        former = self._context.membership.get(name)
+        for owner, epoch in self._interested(dvipa):
+            if former is not None and owner != name and owner not in former.reaches:
+                self._list(dvipa, owner, epoch)
+
     def _report_again(self) -> None:
         for (dvipa, name), at_ms in list(self._report_ms.items()):
             if self._context.now_ms >= at_ms:

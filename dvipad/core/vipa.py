@@ -134,7 +134,8 @@ class Ownership:
     `epoch`: of the own claim in OWNING and PREPARING states, else the last one known.
     `held_epoch`: of the claim that is being given up. `unheard`: targets that were dead to this
     node when it took over and may live: until they are heard of, what the CRT does not know
-    waits (`withholding`). `effect_id`: the sequence whose completion is awaited; others are
+    waits (`withholding`), and so it does until `hushed_until_ms` while a former owner may still
+    act as one. `effect_id`: the sequence whose completion is awaited; others are
     superseded. `crt_dump`, `socket_dump`: what is handed over. `summoned`: an application or a
     command wants it here now; `unwanted`: none does any more. `idle`: it has no connection.
     """
@@ -162,6 +163,7 @@ class Ownership:
     rival_released: bool = False
     unheard: set[str] = field(default_factory=set)
     withholding: bool = False
+    hushed_until_ms: int = 0
     summoned: bool = False
     unwanted: bool = False
     idle: bool = False

@@ -78,6 +78,7 @@ class VipaEntry:
     `creates`: may activate it when nobody has (VIPADEFINE, or VIPABACKUP MOVEABLE).
     `owner`: the sender has it now, with `epoch`; then `distributes` is how it is distributed.
     `origin`, `moveable`: how it came to its part, and when the DVIPA may leave it.
+    `successor`: the node that the sender gave it to, while it relays to that one; empty: none.
     """
 
     dvipa: Address
@@ -88,6 +89,7 @@ class VipaEntry:
     distributes: tuple[Distribute, ...] = ()
     origin: Origin = Origin.DEFINE
     moveable: Moveable = Moveable.IMMEDIATE
+    successor: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,6 @@ class Daemon:
         self.alive = True
         self.adopting = False
         self.stalled_until_ms = 0
-        self._stalled_ms = 0
         self.started_ms = world.loop.now_ms
         self.sessions: dict[str, int] = {}
         self.completed: deque[int] = deque(maxlen=8)
@@ -120,8 +119,6 @@ class Daemon:
 
     def stall(self, until_ms: int) -> None:
         """It does nothing until then."""
-        if not self.stalled:
-            self._stalled_ms = self.world.loop.now_ms
         self.stalled_until_ms = max(self.stalled_until_ms, until_ms)
         self.world.loop.at(until_ms, self._resume)
 
@@ -133,7 +130,7 @@ class Daemon:
     def _resume(self) -> None:
         if not self.alive or self.stalled:
             return
-        if self.world.loop.now_ms - self._stalled_ms > TIMERS.dead_ms:
+        if self.host.clock_ms() > self.host.kernel.lease_until_ms:
             self.feed(Stalled())
         self.host.renew_lease()
         inbox, self._inbox = self._inbox, []

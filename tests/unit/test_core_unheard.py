@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dvipad.config.model import Define, DistMethod, Distribute, PortRange, Profile
-from dvipad.core.context import FORGET_MS
+from dvipad.core.context import FORGET_MS, HUSH_MS
 from dvipad.core.effects import SetDvipa
 from dvipad.core.inputs import ProfileChanged
 from dvipad.core.vipa import State
 from dvipad.wire.events import DownReason, MessageReceived, PeerDown, PeerUp
-from dvipad.wire.messages import NewConn, VipaEntry, VipaList
+from dvipad.wire.messages import Members, NewConn, VipaEntry, VipaList
 from tests.unit_core_driver import DVIPA, LB2, TARGET, Driver
 
 OWNED = VipaList((VipaEntry(DVIPA, 100, True, True, 4),))
@@ -50,4 +50,32 @@ def test_unknown_packets_wait_until_the_target_was_heard() -> None:
 def test_a_target_that_stays_silent_is_forgotten() -> None:
     driver = after_takeover()
     driver.pass_time(FORGET_MS)
+    assert not withholds(driver)
+
+
+def test_unknown_packets_wait_while_a_former_owner_may_still_forward() -> None:
+    driver = Driver()
+    driver.feed(MessageReceived("lb2", OWNED))
+    driver.feed(MessageReceived("t1", Members((LB2,))))
+    driver.feed(PeerDown("lb2", DownReason.SILENT))
+    vipa = driver.node.owners.get(DVIPA)
+    assert vipa is not None
+    last = NewConn(DVIPA, vipa.epoch, TARGET.xcf, b"", b"", snapshot=True, last=True)
+    driver.feed(MessageReceived("t1", last))
+    assert driver.state is State.ACTIVE
+    assert withholds(driver)
+    assert driver.node.deadline() is not None
+    driver.pass_time(HUSH_MS)
+    assert not withholds(driver)
+
+
+def test_an_owner_that_is_dead_to_all_delays_nothing() -> None:
+    driver = Driver()
+    driver.feed(MessageReceived("lb2", OWNED))
+    driver.feed(PeerDown("lb2", DownReason.SILENT))
+    vipa = driver.node.owners.get(DVIPA)
+    assert vipa is not None
+    last = NewConn(DVIPA, vipa.epoch, TARGET.xcf, b"", b"", snapshot=True, last=True)
+    driver.feed(MessageReceived("t1", last))
+    assert driver.state is State.ACTIVE
     assert not withholds(driver)
