@@ -64,6 +64,7 @@ class Membership:
         self._grace_ms = restart_grace_ms
         self._peers: dict[str, Peer] = {}
         self._died: list[str] = []
+        self._claims: dict[Address, Claim | None] = {}  # what `claim` found since the last change
 
     def __iter__(self) -> Iterator[Peer]:
         return iter(self._peers.values())
@@ -74,6 +75,7 @@ class Membership:
 
     def up(self, member: Member, now_ms: int) -> Peer:
         """A session with `member` began; what it said in a former session counts until it lists."""
+        self._claims.clear()
         known = self._peers.get(member.name)
         peer = Peer(member, Life.UP, now_ms, now_ms)
         if known is not None:
@@ -87,6 +89,7 @@ class Membership:
         peer = self._peers.get(name)
         if peer is None:
             return
+        self._claims.clear()
         peer.since_ms = peer.answered_ms = now_ms
         if reason in (DownReason.LOST, DownReason.PROTOCOL):
             peer.life = Life.LOST
@@ -108,6 +111,7 @@ class Membership:
         """
         for peer in self._peers.values():
             if peer.life is Life.LOST and now_ms >= self._end_of_grace(peer):
+                self._claims.clear()
                 peer.life = Life.DEAD
                 peer.since_ms = now_ms
                 self._died.append(peer.member.name)
@@ -128,6 +132,7 @@ class Membership:
         peer = self._peers.get(name)
         if peer is None:
             return []
+        self._claims.clear()
         before, peer.entries = peer.entries, {entry.dvipa: entry for entry in message.entries}
         peer.listed = True
         peer.joined = message.joined
@@ -152,6 +157,7 @@ class Membership:
         peer = self._peers.get(name)
         if peer is None:
             return
+        self._claims.clear()
         entry = peer.entries.get(dvipa) or VipaEntry(dvipa, 0, False, False, 0)
         peer.entries[dvipa] = replace(entry, owner=owner, epoch=epoch)
 
@@ -160,12 +166,18 @@ class Membership:
         peer = self._peers.get(name)
         if peer is None:
             return
+        self._claims.clear()
         peer.witnessed.pop(dvipa, None)
         if claim is not None:
             peer.witnessed[dvipa] = claim
 
     def claim(self, dvipa: Address) -> Claim | None:
         """The greatest claim of a peer that is not dead, or that a peer bears witness of."""
+        if dvipa not in self._claims:
+            self._claims[dvipa] = self._greatest(dvipa)
+        return self._claims[dvipa]
+
+    def _greatest(self, dvipa: Address) -> Claim | None:
         direct = self.heard(dvipa)
         claims = [] if direct is None else [direct]
         for peer in self:
@@ -199,6 +211,7 @@ class Membership:
         """What a peer that is dead for long said counts no more."""
         peer = self._peers.get(name)
         if peer is not None:
+            self._claims.clear()
             peer.entries = {}
 
     def names_up(self) -> set[str]:

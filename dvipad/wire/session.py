@@ -201,17 +201,12 @@ class Session:
 
     def deadline(self) -> int | None:
         """When (ms) `handle_deadline` has to be called at the latest; None: never."""
-        match self._state:
-            case State.CLOSED:
-                return None
-            case State.OPEN:
-                return min(
-                    self._sent_ms + self._settings.heartbeat_ms,
-                    self._hearing.silent_ms,
-                    self._hearing.stuck_ms,
-                )
-            case _:
-                return self._handshake_until_ms
+        if self._state is State.OPEN:  # it is asked for with every packet
+            due_ms = self._sent_ms + self._settings.heartbeat_ms
+            hearing = self._hearing
+            due_ms = hearing.silent_ms if hearing.silent_ms < due_ms else due_ms
+            return hearing.stuck_ms if hearing.stuck_ms < due_ms else due_ms
+        return None if self._state is State.CLOSED else self._handshake_until_ms
 
     def handle_deadline(self, now_ms: int) -> None:
         """Time has come: a heartbeat is due, or the peer is silent, or too slow to say Hello."""

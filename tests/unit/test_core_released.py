@@ -9,7 +9,7 @@ from dvipad.core.effects import DumpSockets
 from dvipad.core.vipa import State
 from dvipad.wire.events import DownReason, MessageReceived, PeerDown, PeerUp
 from dvipad.wire.messages import Member, Members, VipaEntry, VipaList
-from tests.unit_core_driver import DVIPA, LB2, TARGET, Driver
+from tests.unit_core_driver import DVIPA, TARGET, Driver
 
 LB3 = Member("lb3", ip_address("192.0.2.3"), 4780)
 RELEASED = VipaList((VipaEntry(DVIPA, 0, True, False, 5, successor="lb3"),))
