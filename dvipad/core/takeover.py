@@ -262,8 +262,10 @@ class Takeover:
 
     def _release(self, vipa: Ownership) -> None:
         successor = vipa.successor or ""
-        # Connections that ended up here without a choice are in no CRT, but in the sockets.
-        own = (self._context.settings.xcf, *vipa.socket_dump)
+        # Connections that ended up here without a choice are in no CRT, but in the sockets. Some
+        # are over by now, and their TERMCONN is on its way ahead of this: for the successor none
+        # is established before its next packet.
+        own = (self._context.settings.xcf, b"", b"".join(vipa.socket_dump))
         vipa.socket_dump = (b"", b"")
         for target, established, embryonic in (own, *(vipa.crt_dump or ())):
             for message in crt.batches(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ from dvipad.wire.messages import Hello, Member
 from dvipad.wire.redial import Endpoint
 
 from .lan import MeshPort
-from .scenario import REDIAL_MS, SESSION, TIMERS
+from .scenario import BEATS_MS, REDIAL_MS, SESSION, TIMERS
 
 if TYPE_CHECKING:
     from .kernel import KernelEffect
@@ -84,7 +85,8 @@ class Daemon:
         self.node = Node(NodeSettings(plan.name, plan.xcf, len(seeds), TIMERS))
         hello = Hello("sim", Member(plan.name, plan.xcf, PORT), host.next_incarnation())
         endpoints = tuple(Endpoint(seed, PORT) for seed in seeds)
-        settings = MeshSettings(hello, endpoints, SESSION, *REDIAL_MS)
+        session = replace(SESSION, beat_ms=BEATS_MS[world.scenario.seed % len(BEATS_MS)])
+        settings = MeshSettings(hello, endpoints, session, *REDIAL_MS)
         self.mesh = Mesh(settings, host.clock_ms())
         self.port = MeshPort(
             host.name,

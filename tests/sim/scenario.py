@@ -28,6 +28,8 @@ TIMERS: Final = Timers(
     dead_ms=300, restart_grace_ms=1_000, join_ms=300, collect_ms=250, moving_ms=600
 )
 SESSION: Final = SessionSettings(heartbeat_ms=100, dead_ms=300, handshake_ms=500)
+BEATS_MS: Final = (30, 60, 100)
+"""Intervals of heartbeats by UDP; the seed chooses."""
 REDIAL_MS: Final = (50, 400)
 """Shortest and longest interval between dials."""
 FIRST_FAULT_MS: Final = 1_200
