@@ -32,6 +32,9 @@ from dvipad.adapters.socket_events import Schedule
 from dvipad.adapters.timer import Timer
 from dvipad.core.inputs import AddressesBound
 
+LISTEN_MS: Final = 5
+"""An application has so long from `bind` to `listen`: the address comes with the report, and
+clients of a node that had it until then must find somebody who listens."""
 NEEDS: Final = "cgroup programs (CONFIG_CGROUP_BPF), and network namespaces with cookies"
 
 _SO_NETNS_COOKIE: Final = 71
@@ -65,7 +68,7 @@ class ProgramBindWatcher:
 
     def __init__(self, settings: BindSettings) -> None:
         self._settings = settings
-        self._schedule = Schedule((0,))
+        self._schedule = Schedule((LISTEN_MS,))
         self._reports = Reports()
         self._woken: list[bytes] = []
         with contextlib.ExitStack() as stack:
@@ -120,7 +123,8 @@ class ProgramBindWatcher:
         began_ns = time.monotonic_ns()
         if self._woken:
             self._woken.clear()
-            self._schedule.trigger(began_ns)
+            if self._schedule.deadline_ns() is None:  # or many binds would put off the first one
+                self._schedule.trigger(began_ns)
         events: list[AddressesBound] = []
         if self._schedule.take(began_ns):
             events = self._reports.compare(self._rows().values())
