@@ -92,8 +92,12 @@ class Candidates:
         if vipa.summoned:
             return True
         best = self.best_other(vipa.dvipa)
+        return best is None or self.outranks(vipa, best)
+
+    def outranks(self, vipa: Ownership, name: str) -> bool:
+        """Whether this node is better than node `name`."""
         own = _key(vipa.rank, self._context.settings.name)
-        return best is None or own < self._order(vipa.dvipa, best)
+        return own < self._order(vipa.dvipa, name)
 
     def _given_to_another(self, dvipa: Address) -> bool:
         """Whether the last owner gave it to a node that lives, and is about to claim it."""

@@ -160,6 +160,13 @@ class TroublesChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenElsewhere:
+    """DVIPAs that members without a session are seen to have, on the link: (DVIPA, member)."""
+
+    claims: frozenset[tuple[Address, str]]
+
+
+@dataclass(frozen=True, slots=True)
 class StopRequested:
     """Leave the cluster cleanly: give DVIPAs to their backups, then end."""
 
@@ -181,6 +188,7 @@ Input: TypeAlias = (
     | CrtDumped
     | Ordered
     | Stalled
+    | SeenElsewhere
     | AddressesBound
     | DeleteAsked
     | ConnectionsCounted

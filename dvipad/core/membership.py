@@ -64,6 +64,7 @@ class Membership:
         self._grace_ms = restart_grace_ms
         self._peers: dict[str, Peer] = {}
         self._died: list[str] = []
+        self._seen: dict[Address, Claim] = {}
         self._claims: dict[Address, Claim | None] = {}  # what `claim` found since the last change
 
     def __iter__(self) -> Iterator[Peer]:
@@ -171,15 +172,26 @@ class Membership:
         if claim is not None:
             peer.witnessed[dvipa] = claim
 
+    def seen(self, claims: dict[Address, Claim]) -> None:
+        """What peers without a session are seen to have on the link."""
+        self._claims.clear()
+        self._seen = claims
+
+    def seen_with(self, dvipa: Address) -> Claim | None:
+        """The claim of the peer that is seen with `dvipa`; one with a session speaks for itself."""
+        claim = self._seen.get(dvipa)
+        return None if claim is None or self.is_up(claim.name) else claim
+
     def claim(self, dvipa: Address) -> Claim | None:
-        """The greatest claim of a peer that is not dead, or that a peer bears witness of."""
+        """The greatest claim of a peer that is not dead, that a peer bears witness of, or that
+        this node sees for itself."""
         if dvipa not in self._claims:
             self._claims[dvipa] = self._greatest(dvipa)
         return self._claims[dvipa]
 
     def _greatest(self, dvipa: Address) -> Claim | None:
-        direct = self.heard(dvipa)
-        claims = [] if direct is None else [direct]
+        own = (self.heard(dvipa), self.seen_with(dvipa))
+        claims = [claim for claim in own if claim is not None]
         for peer in self:
             claim = peer.witnessed.get(dvipa)
             if peer.life is Life.UP and claim is not None and self._is_news(dvipa, claim):

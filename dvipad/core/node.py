@@ -28,6 +28,7 @@ from dvipad.core.inputs import (
     ListenersChanged,
     Ordered,
     ProfileChanged,
+    SeenElsewhere,
     SocketsDumped,
     Stalled,
     Started,
@@ -170,6 +171,8 @@ class Node:
                 self.owners.parts.delete(event.dvipa)
             case TroublesChanged():
                 self.context.troubles = event.troubles
+            case SeenElsewhere():
+                self.owners.seen(event.claims)
             case Stalled():
                 self.context.doubting_since_ms = self.context.now_ms
             case StopRequested():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from dvipad.address import Address
 from dvipad.config.model import Distribute, Profile
@@ -36,13 +37,14 @@ class Owners:
         self.effective = self._rows.effective
         self._takeover = Takeover(context, self.vipa_list, show, self.effective)
         self._candidates = Candidates(context)
+        self.outranks = self._candidates.outranks
         self.parts = Parts(context, self._vipas, self._candidates)
         self._idle = Idle(context)
-        self._members: frozenset[Address] = frozenset()
-        self._watched: frozenset[Address] = frozenset()
+        self._members = self._watched = frozenset[Address]()
         self._offered: tuple[object, ...] = ()
         self._rechecks = Rechecks(context)
         self._witnesses = Witnesses(context)
+        self.seen = partial(self._witnesses.seen, self._epoch)
         self.collections: dict[Address, Collection] = self._takeover.collections
 
     def __iter__(self) -> Iterator[Ownership]:
@@ -164,6 +166,10 @@ class Owners:
         self._candidates.heard(message.dvipa, message.epoch)
         self._witnesses.heard(name, message)
 
+    def _epoch(self, dvipa: Address) -> int:
+        vipa = self._vipas.get(dvipa)
+        return max(self._candidates.highest(dvipa), vipa.epoch if vipa is not None else 0)
+
     def _hears(self, dvipa: Address) -> Claim | None:
         vipa = self._vipas.get(dvipa)
         own = self._own(vipa) if vipa is not None and vipa.owning else None
@@ -244,8 +250,7 @@ class Owners:
             trigger = due(vipa, facts)
             if trigger is None:
                 break
-            highest = max(self._candidates.highest(vipa.dvipa), vipa.epoch)
-            if not self._takeover.act(vipa, trigger, facts, highest):
+            if not self._takeover.act(vipa, trigger, facts, self._epoch(vipa.dvipa)):
                 break
             if trigger in (Trigger.RELEASED, Trigger.CRT_COMPLETE) and vipa.owning:
                 self._rechecks.later(vipa.dvipa)  # what was handed over may have ended here
@@ -323,9 +328,8 @@ class Owners:
             own = vipa.epoch if vipa.state is State.BACKUP else 0
             epoch = max(self._candidates.highest(vipa.dvipa), own)
         rows = self.effective(vipa.dvipa) if owner else ()
-        moving_to = vipa.successor or "" if vipa.state is State.MOVING else ""
         facts = (vipa.dvipa, rank, vipa.creates, owner, epoch, rows, vipa.origin, vipa.moveable)
-        return VipaEntry(*facts, moving_to)
+        return VipaEntry(*facts, vipa.moving_to)
 
     def announce_again(self, ranged_only: bool) -> None:
         """Somebody may have had in between what this node owns, and neighbours look there.
@@ -369,7 +373,8 @@ class Owners:
         # Not the rank of the entry: a list in the middle of giving up would overtake the release.
         rank = vipa.rank if self._fit(vipa) else 0
         rows = self._context.own_distributes(vipa.dvipa)
-        return vipa.dvipa, rank, vipa.creates, vipa.origin, vipa.moveable, rows
+        facts = (vipa.dvipa, rank, vipa.creates, vipa.origin, vipa.moveable, rows)
+        return *facts, vipa.moving_to
 
     def deadlines(self) -> list[int]:
         """When a row of the table may be due without any input."""

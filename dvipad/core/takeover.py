@@ -273,8 +273,7 @@ class Takeover:
             ):
                 self._context.emit(Send(successor, message))
         vipa.crt_dump = None
-        self._send(successor, Move.RELEASE, vipa)
-        self._context.emit(Broadcast(self._vipa_list()))
+        self._send(successor, Move.RELEASE, vipa)  # and the list says it to all
 
     def _withdraw(self, vipa: Ownership) -> None:
         if vipa.failed:

@@ -202,6 +202,11 @@ class Ownership:
         return self.state in OWNING
 
     @property
+    def moving_to(self) -> str:
+        """The node that this one gave it to, and relays to; empty: none."""
+        return self.successor or "" if self.state is State.MOVING else ""
+
+    @property
     def preparing(self) -> bool:
         """Whether this node is about to be the distributor."""
         return self.state in PREPARING

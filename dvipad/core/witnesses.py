@@ -1,6 +1,9 @@
-"""Every node bears witness: whose claim of a DVIPA it hears, for those that cannot hear it."""
+"""Every node bears witness: whose claim of a DVIPA it hears, for those that cannot hear it; and
+it believes its own eyes, when a node that it cannot hear has a DVIPA on the link."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from dvipad.address import Address
 from dvipad.core.context import Context
@@ -15,11 +18,28 @@ class Witnesses:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._testified: dict[Address, Claim | None] = {}
+        self._seen: dict[Address, Claim] = {}
 
     def heard(self, name: str, message: Witness) -> None:
         """Peer `name` says whose claim of a DVIPA it hears; it may hear whom this node cannot."""
         claim = make_claim(message.epoch, message.rank, message.owner) if message.owner else None
         self._context.membership.witnessed(name, message.dvipa, claim)
+
+    def seen(self, epoch: Callable[[Address], int], claims: frozenset[tuple[Address, str]]) -> None:
+        """Members without a session that are seen to have a DVIPA; `epoch`: the highest known.
+
+        Whoever took a DVIPA over did so with a higher one, which it could not tell this node.
+        """
+        found: dict[Address, Claim] = {}
+        for dvipa, name in claims:
+            known = self._seen.get(dvipa)
+            if known is None or known.name != name:
+                peer = self._context.membership.get(name)
+                entry = peer.entries.get(dvipa) if peer is not None else None
+                known = make_claim(epoch(dvipa) + 1, entry.rank if entry else 0, name)
+            found[dvipa] = known
+        self._seen = found
+        self._context.membership.seen(found)
 
     def testify(self, heard: dict[Address, Claim | None]) -> None:
         """Tell everybody what changed: `heard` is whose claims this node hears now."""

@@ -36,6 +36,8 @@ SPREAD_MS: Final = 300
 """What a node says of its listeners is distributed by then."""
 REFUSED_MS = 250
 """A connection made by an owner that cannot stay one, because its kernel refuses, goes with it."""
+SEEN_MS: Final = 1_500
+"""Two that have no mesh see each other's announcements within this time."""
 SETTLE_MS: Final = 1_200
 """A daemon that started, or was disturbed, is not held to much for so long."""
 DETECT_MS: Final = 700
@@ -202,6 +204,7 @@ class Checks:
             for index, one in enumerate(hosts)
             for other in hosts[index + 1 :]
             if self.undisturbed_ms(one, other) > TOGETHER_MS
+            or (rule == "two answer" and self._side_by_side_ms(one, other) > SEEN_MS)
         }
         now_ms = self._world.loop.now_ms
         for key in [key for key in self._doubles if key[1] == dvipa and key not in found]:
@@ -232,7 +235,7 @@ class Checks:
         match fault.kind:
             case Kind.PARTITION | Kind.SLOW | Kind.RELOAD:
                 self._all_disturbed_ms = now_ms
-            case Kind.CUT:
+            case Kind.CUT | Kind.FIREWALL:
                 self._pairs_ms[frozenset(fault.hosts)] = now_ms
 
     def undisturbed_ms(self, one: Host, other: Host) -> int:
@@ -245,7 +248,7 @@ class Checks:
             return 0
         since_ms = max(one.disturbed_ms, other.disturbed_ms, self._all_disturbed_ms)
         if one is not other:
-            if not world.lan.intact(one.name, other.name):
+            if not world.lan.meshed(one.name, other.name):
                 return 0
             here = one.daemon.sessions.get(other.name)
             there = other.daemon.sessions.get(one.name)
@@ -254,6 +257,16 @@ class Checks:
             pair_ms = self._pairs_ms.get(frozenset((one.name, other.name)), 0)
             since_ms = max(since_ms, here, there, pair_ms)
         return now_ms - since_ms
+
+    def _side_by_side_ms(self, one: Host, other: Host) -> int:
+        """How long they see each other on the link, but have no mesh; 0 when that is not so."""
+        lan, now_ms = self._world.lan, self._world.loop.now_ms
+        idle = any(host.daemon is None or host.daemon.stalled for host in (one, other))
+        strange = lan.reach(one.name, other.name) and not lan.meshed(one.name, other.name)
+        if idle or not strange or now_ms < lan.slow_until_ms:
+            return 0
+        pair_ms = self._pairs_ms.get(frozenset((one.name, other.name)), 0)
+        return now_ms - max(one.disturbed_ms, other.disturbed_ms, self._all_disturbed_ms, pair_ms)
 
     def declined(self, name: str, refusal: Refusal) -> None:
         """A node does not do what it was asked for, and says why."""
@@ -372,7 +385,7 @@ class Checks:
             match fault.kind:
                 case Kind.CUT if fault.at_ms == 0:
                     return "two owners from the start, both announced"
-                case Kind.CUT if touched:
+                case Kind.CUT | Kind.FIREWALL if touched:
                     return f"{target} was cut off at {at_ms}"
                 case Kind.PARTITION:
                     return f"partition at {at_ms}"

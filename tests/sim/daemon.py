@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dvipad.address import Address
 from dvipad.core.context import NodeSettings
 from dvipad.core.effects import (
     Announce,
@@ -382,10 +383,14 @@ class Daemon:
             self.feed(EffectFailed(old, "old"))
 
     def _announce(self, effect: Announce) -> None:
-        self.world.traffic.announced(self.host.name, effect.dvipa)
+        self._heard_of(effect.dvipa)
         for delay_ms in AGAIN_MS:
             self.world.loop.after(delay_ms, partial(self._announce_again, effect))
 
     def _announce_again(self, effect: Announce) -> None:
         if self.alive and self.host.kernel.addresses.get(effect.dvipa, False):
-            self.world.traffic.announced(self.host.name, effect.dvipa)
+            self._heard_of(effect.dvipa)
+
+    def _heard_of(self, dvipa: Address) -> None:
+        self.world.traffic.announced(self.host.name, dvipa)
+        self.world.sights.announced(self.host.name, dvipa)

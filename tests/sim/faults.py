@@ -49,6 +49,8 @@ class Faults:
         match fault.kind:
             case Kind.CUT:
                 world.lan.cut(*fault.hosts)
+            case Kind.FIREWALL:
+                world.lan.filter(*fault.hosts)
             case Kind.PARTITION:
                 world.lan.split(frozenset(fault.hosts))
             case Kind.STOP:
@@ -102,6 +104,8 @@ class Faults:
         match fault.kind:
             case Kind.CUT:
                 world.lan.join(*fault.hosts)
+            case Kind.FIREWALL:
+                world.lan.unfilter(*fault.hosts)
             case Kind.PARTITION:
                 world.lan.heal(frozenset(fault.hosts))
             case Kind.POWER:

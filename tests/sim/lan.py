@@ -28,6 +28,7 @@ class Lan:
         self.up: set[str] = set()
         self.slow_until_ms = 0
         self._cuts: list[frozenset[str]] = []
+        self._filtered: list[frozenset[str]] = []
         self._sides: list[frozenset[str]] = []
         self.blocked: list[Deliver] = []
 
@@ -39,6 +40,19 @@ class Lan:
         """The end of one cut."""
         self._cuts.remove(frozenset((one, other)))
         self._flush()
+
+    def filter(self, one: str, other: str) -> None:
+        """Nothing of the mesh gets through between these two; everything else does."""
+        self._filtered.append(frozenset((one, other)))
+
+    def unfilter(self, one: str, other: str) -> None:
+        """The end of one filter."""
+        self._filtered.remove(frozenset((one, other)))
+        self._flush()
+
+    def meshed(self, one: str, other: str) -> bool:
+        """Whether a packet of the mesh gets through."""
+        return self.reach(one, other) and frozenset((one, other)) not in self._filtered
 
     def split(self, side: frozenset[str]) -> None:
         """`side` and all others do not hear each other."""
@@ -106,7 +120,7 @@ class MeshLan:
         self._loop = lan.loop
         self._ids = 0
         # Of their own: what happens to datagrams does not change what else happens by chance.
-        self._dice = Random(hash(lan.random.getstate()))
+        self._dice = Random(f"datagrams {lan.random.getstate()[1]}")
         self.ports: dict[str, MeshPort] = {}
 
     def open(self, port: MeshPort) -> None:
@@ -133,7 +147,7 @@ class MeshLan:
         def arrive() -> None:
             if self.ports.get(port.host) is not port:
                 return
-            if name is None or not self._lan.reach(port.host, name):
+            if name is None or not self._lan.meshed(port.host, name):
                 late_ms = started_ms + dial.timeout_ms
                 self._loop.at(late_ms, lambda: port.failed(dial, False))
                 return
@@ -170,7 +184,7 @@ class MeshLan:
 
         def arrive() -> None:
             there = self.ports.get(name)
-            if there is not None and self._lan.reach(port.host, name):
+            if there is not None and self._lan.meshed(port.host, name):
                 there.datagram(data)
 
         if slow:
@@ -191,7 +205,7 @@ class MeshLan:
         if other is None or other.port.ends.get(other.id) is not other:
             return
         other.other = None
-        if ending is Ending.RESET and not self._lan.reach(end.port.host, other.port.host):
+        if ending is Ending.RESET and not self._lan.meshed(end.port.host, other.port.host):
             return  # a reset is sent once
 
         def tell() -> None:
@@ -208,7 +222,7 @@ class MeshLan:
             if end.port.ends.pop(end.id, None) is not None:
                 end.port.closed(end.id, Ending.RESET)
 
-        if self._lan.reach(end.port.host, end.remote):
+        if self._lan.meshed(end.port.host, end.remote):
             self._loop.after(2 * self._latency_ms(), tell)
 
     def _latency_ms(self) -> int:
@@ -226,7 +240,7 @@ class MeshLan:
 
     def _arrive(self, to: End) -> None:
         """The first of the inbox arrives, and with it what came by then."""
-        if not self._lan.reach(to.remote, to.port.host):
+        if not self._lan.meshed(to.remote, to.port.host):
             if self._lan.up >= {to.remote, to.port.host}:
                 self._lan.blocked.append(lambda: self._arrive(to))
             else:

@@ -56,6 +56,7 @@ class Kind(Enum):
     RELOAD = "another profile"
     ACTIVATE = "address of a range activated"
     STRANGER = "stranger has the address"
+    FIREWALL = "mesh filtered"
 
 
 WEIGHTS: Final = {
@@ -170,6 +171,7 @@ def make_scenario(seed: int) -> Scenario:
             *([apart] if rivals else []),
             *_faults(random, owners, names, ports, safety_ms, dvipas),
             *_binds(random, names, ranged, safety_ms),
+            *_filters(Random(f"filters of {seed}"), names, safety_ms),
         ),
         random.random() < 0.3,
         safety_ms,
@@ -323,6 +325,17 @@ def _faults(
             case _:
                 faults.append(Fault(at_ms, kind, (name,), lasts_ms))
     return tuple(sorted(faults, key=lambda fault: fault.at_ms))
+
+
+def _filters(random: Random, names: list[str], safety_ms: int) -> list[Fault]:
+    """Now and then a firewall stops the mesh of one node, to some others or to all."""
+    if random.random() >= 0.08:
+        return []
+    one, *others = random.sample(names, len(names))
+    at_ms = random.randint(FIRST_FAULT_MS, safety_ms - 500)
+    lasts_ms = random.choice((500, 1_500, 2_500, 3_500))
+    cut_off = others[: random.choice((1, len(others)))]
+    return [Fault(at_ms, Kind.FIREWALL, (one, other), lasts_ms) for other in cut_off]
 
 
 def _binds(

@@ -12,7 +12,7 @@ import pytest
 from dvipad.config.errors import ConfigError
 from dvipad.core import owners
 from dvipad.core.effects import Effect, ProbeAddress, RemoveAddress, Role, Send, Sequence, SetDvipa
-from dvipad.core.inputs import Input, Stalled, TroublesChanged
+from dvipad.core.inputs import Input, SeenElsewhere, Stalled, TroublesChanged
 from dvipad.core.parts import Parts
 from dvipad.core.ranges import Code, Verdict
 from dvipad.wire.messages import SrvStat
@@ -113,6 +113,10 @@ def _allows_all(verdict: Any) -> Any:
     return bad
 
 
+def _blind(event: Input) -> Input:
+    return TroublesChanged(frozenset()) if isinstance(event, SeenElsewhere) else event
+
+
 BUGS = {
     "power-cut": Canary("slow", poison=_swap(daemon_module, "SESSION", _patient)),
     "no-loop": Canary("a target relays back", _targets_relay_back, poison=_loops),
@@ -120,6 +124,7 @@ BUGS = {
     "listeners-after-takeback": Canary("tells a new session nothing", _effects(_no_greeting)),
     "trouble-alone": Canary("leaves", poison=_swap(NODES, "_leaving", _leaves_in_any_case)),
     "trouble-with-a-backup": Canary("knows no trouble", _inputs(_always_well)),
+    "mesh-filtered": Canary("is blind", _inputs(_blind)),
     "conflicts": Canary("allows everything", poison=_swap(Parts, "verdict", _allows_all)),
     "stranger": Canary("asks nobody", _effects(_no_probe)),
 }

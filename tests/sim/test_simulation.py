@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from .canaries import CANARIES, ENOUGH, Canary, finds
@@ -22,6 +26,26 @@ def test_a_seed_is_always_the_same_simulation() -> None:
         simulate(7, sink=sink.append)
     assert lines[0] == lines[1]
     assert len(lines[0]) > 100
+
+
+TRACE = """
+from tests.sim.world import simulate
+lines = []
+simulate(22811, sink=lines.append)
+print(*("".join(sorted(line)) for line in lines), sep="\\n")
+"""
+"""Sets have their members in any order, so each line is printed with its letters sorted."""
+
+
+def test_a_seed_is_the_same_simulation_in_every_process() -> None:
+    traces = []
+    for salt in ("1", "2"):
+        command = (sys.executable, "-c", TRACE)
+        salted = os.environ | {"PYTHONHASHSEED": salt}
+        done = subprocess.run(command, env=salted, capture_output=True, text=True, check=True)
+        traces.append(done.stdout)
+    assert traces[0] == traces[1]
+    assert len(traces[0]) > 1_000
 
 
 @pytest.mark.parametrize("canary", CANARIES, ids=lambda canary: canary.name)

@@ -33,6 +33,7 @@ from .lan import Lan, MeshLan
 from .liveness import Liveness
 from .loop import Loop
 from .scenario import BIND_PORT, SESSION, TIMERS, HostPlan, Scenario, make_scenario
+from .sights import Sights
 from .traffic import Client, Phase, Traffic
 
 if TYPE_CHECKING:
@@ -251,6 +252,7 @@ class World:
         self.traffic = Traffic(self, clients)
         self.lan.up |= set(self.hosts) | set(self.traffic.clients)
         self.faults = Faults(self)
+        self.sights = Sights(self)
         self._xcf = {plan.xcf: plan.name for plan in scenario.hosts}
 
     # -- what the parts ask --------------------------------------------------------------------
@@ -338,6 +340,7 @@ class World:
     def _periodic(self) -> None:
         for host in self.hosts.values():
             host.renew_lease()
+        self.sights.periodic()
         self.checks.periodic()
         self.loop.after(LEASE_MS, self._periodic)
 
