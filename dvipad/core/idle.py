@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dvipad.address import Address
+from dvipad.address import Address, order
 from dvipad.core.context import Context
 from dvipad.core.effects import CountConnections
 from dvipad.core.inputs import ConnectionsCounted
@@ -27,7 +27,7 @@ class Idle:
         for dvipa in [dvipa for dvipa in self._due_ms if dvipa not in waiting]:
             del self._due_ms[dvipa]
         now_ms = self._context.now_ms
-        for dvipa in waiting:
+        for dvipa in sorted(waiting, key=order):
             if now_ms >= self._due_ms.setdefault(dvipa, now_ms):
                 self._due_ms[dvipa] = now_ms + CHECK_MS
                 self._asked[dvipa] = self._context.new_id()

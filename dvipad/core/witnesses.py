@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dvipad.address import Address
+from dvipad.address import Address, order
 from dvipad.core.context import Context
 from dvipad.core.effects import Broadcast, Send
 from dvipad.core.membership import Claim, make_claim
@@ -43,10 +43,11 @@ class Witnesses:
 
     def testify(self, heard: dict[Address, Claim | None]) -> None:
         """Tell everybody what changed: `heard` is whose claims this node hears now."""
-        for dvipa, claim in heard.items():
-            if claim != self._testified.get(dvipa):
+        before = self._testified
+        self._testified = {dvipa: heard[dvipa] for dvipa in sorted(heard, key=order)}
+        for dvipa, claim in self._testified.items():
+            if claim != before.get(dvipa):
                 self._context.emit(Broadcast(_testimony(dvipa, claim)))
-        self._testified = heard
 
     def greet(self, name: str) -> None:
         """A session with `name` began: it gets every testimony but those about itself."""
