@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Final
 from dvipad.adapters.conflicts import ConflictWatcher
 from dvipad.adapters.health import Health, HealthSettings
 from dvipad.adapters.probe import Prober
+from dvipad.adapters.sights import Seen, Sights
 from dvipad.adapters.troubles import Patience
 from dvipad.adapters.uplinks import neighbour_macs
-from dvipad.address import order
-from dvipad.core.inputs import TroublesChanged
+from dvipad.address import Address, order
+from dvipad.core.inputs import SeenElsewhere, TroublesChanged
+from dvipad.core.membership import Life
 from dvipad.core.vipa import State
 
 if TYPE_CHECKING:
@@ -42,20 +44,19 @@ class Care:
         self.prober = Prober(config.uplinks, config.timers.probe_ms, self._slow, self.counters)
         ask_ms = max(config.timers.probe_ms, ASK_MS)
         self._neighbours = Prober(config.uplinks, ask_ms, self._slow, Counter())
-        self._macs: set[bytes] = set()
-        self._macs_until_s = 0.0
+        self._peers = KnownPeers(daemon)
+        self._sights = Sights(config.uplinks, self._neighbours, self._peers, self.counters)
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="storage")
         self._health: Health | None = None
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        if not self._daemon.config.health.enabled:
-            await self._conflicts()
-            return
-        self._health = self._make_health()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._health.run())
             group.create_task(self._conflicts())
+            group.create_task(self._sights.run())
+            if self._daemon.config.health.enabled:
+                self._health = self._make_health()
+                group.create_task(self._health.run())
 
     def joined(self) -> None:
         """The operator said joingroup: troubles that stuck are over."""
@@ -95,11 +96,12 @@ class Care:
         return f"{', '.join(there)} there, but no answer from the mesh" if there else None
 
     async def _conflicts(self) -> None:
-        watcher = ConflictWatcher(self._daemon.config.uplinks, self._members, self.counters)
+        uplinks = self._daemon.config.uplinks
+        claimed = self._sights.claimed
+        watcher = ConflictWatcher(uplinks, self._peers.members, claimed, self.counters)
         try:
             while True:
-                owners = self._daemon.node.owners
-                watcher.watch(vipa.dvipa for vipa in owners if vipa.state is State.ACTIVE)
+                watcher.watch(self._peers.owned())
                 await asyncio.sleep(WATCH_INTERVAL_S)
         finally:
             watcher.close()
@@ -109,11 +111,46 @@ class Care:
         self._slow.shutdown()
         self._disk.shutdown(wait=False)  # a disk that hangs must not keep the node from leaving
 
-    def _members(self) -> set[bytes]:
-        """Link-layer addresses of the cluster's nodes, as far as they are neighbours."""
+
+class KnownPeers:
+    """What `Sights` and `ConflictWatcher` have to know of the node and its peers."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._macs: dict[bytes, str] = {}
+        self._macs_until_s = 0.0
+
+    def silent(self, name: str) -> bool:
+        """Whether there is no session with `name`."""
+        return not self._daemon.node.context.membership.is_up(name)
+
+    def missing(self) -> bool:
+        """Whether a peer fell silent."""
+        peers = self._daemon.node.context.membership
+        return any(peer.life is Life.DEAD and not peer.left for peer in peers)
+
+    def owned(self) -> list[Address]:
+        """DVIPAs that this node distributes."""
+        owners = self._daemon.node.owners
+        return [vipa.dvipa for vipa in owners if vipa.state is State.ACTIVE]
+
+    def patience(self, dvipa: Address, name: str) -> int:
+        """How slow this node is to yield."""
+        owners = self._daemon.node.owners
+        vipa = owners.get(dvipa)
+        return owners.patience(vipa, name) if vipa is not None else 0
+
+    def seen(self, claims: Seen) -> None:
+        """Everything that peers are seen to have."""
+        self._daemon.feed(SeenElsewhere(claims))
+
+    def members(self) -> dict[bytes, str]:
+        """The cluster's nodes by link-layer address, as far as they are neighbours."""
         if time.monotonic() >= self._macs_until_s:
             peers = self._daemon.node.context.membership
+            names = {peer.member.xcf: peer.member.name for peer in peers}
             with contextlib.suppress(OSError):
-                self._macs = neighbour_macs([peer.member.xcf for peer in peers])
+                macs = neighbour_macs(names)
+                self._macs = {mac: names[address] for mac, address in macs.items()}
             self._macs_until_s = time.monotonic() + NEIGHBOURS_S
         return self._macs

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from dvipad.adapters.packet_socket import PacketSocket
@@ -36,15 +36,20 @@ log = logging.getLogger(__name__)
 class ConflictWatcher:
     """Watches the DVIPAs that `watch` was told last; `counters` counts `claimed_elsewhere`.
 
-    To be used in one event loop. `members` gives the link-layer addresses of the cluster's nodes,
-    as far as they are neighbours.
+    To be used in one event loop. `members` gives the cluster's nodes by link-layer address, as
+    far as they are neighbours; what one of them claims, `claimed` gets: (DVIPA, node).
     """
 
     def __init__(
-        self, uplinks: Iterable[str], members: Callable[[], set[bytes]], counters: Counter[str]
+        self,
+        uplinks: Iterable[str],
+        members: Callable[[], Mapping[bytes, str]],
+        claimed: Callable[[Address, str], None],
+        counters: Counter[str],
     ) -> None:
         self._uplinks = tuple(uplinks)
         self._members = members
+        self._claimed = claimed
         self._counters = counters
         self._since_s: dict[Address, float] = {}
         self._filtered: dict[int, tuple[Address, ...]] = {}
@@ -110,9 +115,13 @@ class ConflictWatcher:
         return own
 
     def _judge(self, dvipa: Address, mac: bytes, uplink: str, since_s: float) -> None:
-        """Later: whether this node owned the DVIPA all the time, and who the other is not."""
+        """Later: whether this node owned the DVIPA all the time, and who the other is."""
         self._pending.discard((dvipa, mac))
-        if self._since_s.get(dvipa) != since_s or mac in self._members():
+        if self._since_s.get(dvipa) != since_s:
+            return
+        member = self._members().get(mac)
+        if member is not None:
+            self._claimed(dvipa, member)
             return
         self._counters["claimed_elsewhere"] += 1
         now_s = time.monotonic()

@@ -37,6 +37,14 @@ MAX_PROBED: Final = 256
 log = logging.getLogger(__name__)
 
 
+class InUse(OSError):
+    """EADDRINUSE: the host with link-layer address `mac` has the address."""
+
+    def __init__(self, text: str, mac: bytes) -> None:
+        super().__init__(errno.EADDRINUSE, text)
+        self.mac = mac
+
+
 class Prober:
     """Probes addresses on `uplinks` for `probe_ms` each; 0: every address is free.
 
@@ -51,14 +59,14 @@ class Prober:
         self._probe_s = probe_ms / 1000
         self._closer = closer
         self._counters = counters
-        self._asked: dict[Address, asyncio.Future[OSError]] = {}
+        self._asked: dict[Address, asyncio.Future[InUse]] = {}
         self._room = asyncio.Semaphore(MAX_PROBED)
         self._sockets: dict[str, PacketSocket] = {}
 
     async def probe(self, address: Address) -> None:
         """Returns when nobody says that he has `address`, not even an uplink that works.
 
-        Raises ``OSError`` (EADDRINUSE), naming link-layer address and uplink, as soon as somebody
+        Raises ``InUse`` (EADDRINUSE), naming link-layer address and uplink, as soon as somebody
         does, or when somebody else probes for it whose link-layer address is less than ours: of
         two that ask at the same time, one must go on. One address is probed once at a time.
         """
@@ -131,7 +139,7 @@ class Prober:
         return claim.mac in own or (claim.probing and claim.mac > mac)
 
 
-def in_use(claim: Claim, uplink: str) -> OSError:
+def in_use(claim: Claim, uplink: str) -> InUse:
     """The error that says who has an address."""
     what = "is asked for by" if claim.probing else "is in use by"
-    return OSError(errno.EADDRINUSE, f"{claim.address} {what} {claim.mac.hex(':')} on {uplink}")
+    return InUse(f"{claim.address} {what} {claim.mac.hex(':')} on {uplink}", claim.mac)

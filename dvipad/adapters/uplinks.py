@@ -75,14 +75,15 @@ def routed(uplinks: Collection[str]) -> bool:
     )
 
 
-def neighbour_macs(addresses: Collection[Address]) -> set[bytes]:
+def neighbour_macs(addresses: Collection[Address]) -> dict[bytes, Address]:
     """Link-layer addresses of those of `addresses` that are neighbours."""
-    wanted = {address.packed for address in addresses}
-    found = set()
+    wanted = {address.packed: address for address in addresses}
+    found = {}
     for body in _dump(_RTM_GETNEIGH, _RTM_NEWNEIGH, _NEIGHBOUR.pack(0, 0, 0, 0, 0)):
         attributes = dict(_attributes(body, _NEIGHBOUR.size))
-        if attributes.get(_NEIGHBOUR_ADDRESS) in wanted and _NEIGHBOUR_MAC in attributes:
-            found.add(attributes[_NEIGHBOUR_MAC])
+        address = wanted.get(attributes.get(_NEIGHBOUR_ADDRESS, b""))
+        if address is not None and _NEIGHBOUR_MAC in attributes:
+            found[attributes[_NEIGHBOUR_MAC]] = address
     return found
 
 

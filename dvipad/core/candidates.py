@@ -92,12 +92,20 @@ class Candidates:
         if vipa.summoned:
             return True
         best = self.best_other(vipa.dvipa)
-        return best is None or self.outranks(vipa, best)
+        return best is None or self._outranks(vipa, best)
 
-    def outranks(self, vipa: Ownership, name: str) -> bool:
-        """Whether this node is better than node `name`."""
+    def _outranks(self, vipa: Ownership, name: str) -> bool:
         own = _key(vipa.rank, self._context.settings.name)
         return own < self._order(vipa.dvipa, name)
+
+    def patience(self, vipa: Ownership, name: str) -> int:
+        """How slow this owner is to yield to another one, `name`, that it cannot talk to: 0 to 3.
+
+        Who hears half of the others carries on with them; of equals the better one stays.
+        """
+        peers = list(self._context.membership)
+        heard = sum(peer.life is Life.UP for peer in peers)
+        return (2 if heard and 2 * heard >= len(peers) else 0) + self._outranks(vipa, name)
 
     def _given_to_another(self, dvipa: Address) -> bool:
         """Whether the last owner gave it to a node that lives, and is about to claim it."""

@@ -37,7 +37,7 @@ class Owners:
         self.effective = self._rows.effective
         self._takeover = Takeover(context, self.vipa_list, show, self.effective)
         self._candidates = Candidates(context)
-        self.outranks = self._candidates.outranks
+        self.patience = self._candidates.patience
         self.parts = Parts(context, self._vipas, self._candidates)
         self._idle = Idle(context)
         self._members = self._watched = frozenset[Address]()

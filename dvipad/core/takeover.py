@@ -234,7 +234,8 @@ class Takeover:
         """What this node gave up has moved on: relay to who has it now."""
         if vipa.state is not State.MOVING or rival is None or rival.name == vipa.successor:
             return
-        vipa.successor, vipa.epoch = rival.name, rival.epoch
+        vipa.successor = rival.name
+        vipa.epoch = max(vipa.epoch, rival.epoch)  # what eyes saw was a guess
         successor = self._context.xcf_of(rival.name)
         self._context.emit(SetDvipa(vipa.dvipa, Role.MOVING, vipa.epoch, successor=successor))
 

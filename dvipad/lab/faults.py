@@ -37,13 +37,17 @@ def faults_text(
     pairs: Collection[tuple[str, str]],
     mesh_loss_percent: float,
     protocols: Collection[str] = MESH_PROTOCOLS,
+    hosts: Collection[str] = (),
 ) -> str:
-    """The nftables table on the LAN's bridge: drop what goes `from, to`, and part of the mesh."""
+    """The nftables table on the LAN's bridge: drop what goes `from, to`, and part of the mesh,
+    or of what `hosts` have to do with it."""
     cuts = [f'    iifname "{one}" oifname "{other}" drop' for one, other in sorted(pairs)]
     parts = round(mesh_loss_percent * network.LOSS_PARTS / 100)
+    places = [f'{side} "{host}" ' for host in hosts for side in ("iifname", "oifname")] or [""]
     loss = [
         # A datagram has the port on both sides, and takes part in the lottery once.
-        f"    meta l4proto {protocol} {ports}{network.lottery(parts)} drop"
+        f"    {place}meta l4proto {protocol} {ports}{network.lottery(parts)} drop"
+        for place in places
         for protocol in protocols
         for ports in (f"th dport {MESH_PORT}", f"th sport {MESH_PORT} th dport != {MESH_PORT}")
         if parts > 0
@@ -69,9 +73,10 @@ def _apply(
     pairs: Collection[tuple[str, str]],
     mesh_loss_percent: float,
     protocols: Collection[str] = MESH_PROTOCOLS,
+    hosts: Collection[str] = (),
 ) -> None:
     lan = network.namespace(cluster.spec, LAN)
-    run(enter(lan, ["nft", "-f", "-"]), faults_text(pairs, mesh_loss_percent, protocols))
+    run(enter(lan, ["nft", "-f", "-"]), faults_text(pairs, mesh_loss_percent, protocols, hosts))
 
 
 def partition(
@@ -86,13 +91,18 @@ def partition(
 
 
 def lose_mesh(
-    cluster: Cluster, percent: float, protocols: Collection[str] = MESH_PROTOCOLS
+    cluster: Cluster,
+    percent: float,
+    protocols: Collection[str] = MESH_PROTOCOLS,
+    *,
+    hosts: Collection[str] = (),
 ) -> None:
     """Lose that part of the mesh's packets at random, between all nodes, in both directions.
 
-    100 % of one of `protocols`: a firewall that knows only the other one.
+    100 % of one of `protocols`: a firewall that knows only the other one. `hosts`: only what they
+    send or get.
     """
-    _apply(cluster, (), percent, protocols)
+    _apply(cluster, (), percent, protocols, hosts)
 
 
 def mend(cluster: Cluster) -> None:

@@ -128,6 +128,10 @@ def _lose_mesh(scene: Scene) -> None:
     faults.lose_mesh(scene.cluster, LOSS_PERCENT)
 
 
+def _lose_mesh_of(name: str) -> Act:
+    return lambda scene: faults.lose_mesh(scene.cluster, 100.0, hosts=(name,))
+
+
 def _mend(scene: Scene) -> None:
     faults.mend(scene.cluster)
 
@@ -198,6 +202,7 @@ MATRIX: Final = (
     Fault("link-flap-100ms", _flap(0.1, 1)),
     Fault("link-flap-1s", _flap(1.0, FLAPS), owner=None, moves=None),
     Fault("mesh-loss-20", _lose_mesh, _mend, hold_s=LOSS_S),
+    Fault("mesh-filtered", _lose_mesh_of("lb1"), _mend, hold_s=CUT_S, owner="lb2", moves=2),
     Fault(
         "host-loss-20",
         lambda scene: scene.cluster.loss("lb1", LOSS_PERCENT),

@@ -203,5 +203,5 @@ def test_neighbours_are_known_by_address() -> None:
     with hosts() as (node, _peer), inside(node):
         for address, mac in ((FREE[4], "02:00:00:00:00:05"), (FREE[6], "02:00:00:00:00:06")):
             run(*f"ip neigh add {address} lladdr {mac} dev eth0".split())
-        assert neighbour_macs([FREE[6]]) == {bytes.fromhex("020000000006")}
-        assert neighbour_macs([]) == set()
+        assert neighbour_macs([FREE[6]]) == {bytes.fromhex("020000000006"): FREE[6]}
+        assert neighbour_macs([]) == {}

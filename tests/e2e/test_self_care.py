@@ -11,7 +11,13 @@ from dvipad.lab import faults
 from dvipad.lab.cluster import Cluster
 from dvipad.lab.spec import LAN
 from dvipad.lab.traffic import LongConnections, NewConnections
-from tests.e2e.cluster_tools import counters, echo_servers, state, wait_for_state
+from tests.e2e.cluster_tools import (
+    counters,
+    echo_servers,
+    state,
+    wait_for_state,
+    wait_for_targets,
+)
 from tests.e2e.conftest import MakeCluster
 from tests.e2e.dvs_network import inside, run
 from tests.e2e.test_health import fill, small_disk
@@ -85,6 +91,34 @@ def test_a_firewall_around_the_mesh_is_told_and_moves_nothing(make_cluster: Make
     cluster.wait_until(lambda: troubles(cluster, "lb1") == [], WAIT_S, "the mesh is back")
     log = cluster.paths.log("lb1").read_text()
     assert f'detail="{cluster.spec.xcf(cluster.spec.host("t1"))} there' in log
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_an_owner_that_the_mesh_does_not_reach_yields_to_whom_it_sees(
+    make_cluster: MakeCluster, family: int
+) -> None:
+    """And it is there again when nobody else is."""
+    cluster = make_cluster(family=family, targets=2)
+    with echo_servers(cluster):
+        wait_for_state(cluster, "lb1", "ACTIVE")
+        port = cluster.spec.ports[0]
+        long = LongConnections(cluster, "client", cluster.spec.dvipa(), port, connections=20)
+        faults.lose_mesh(cluster, 100.0, hosts=("lb1",))
+        wait_for_state(cluster, "lb2", "ACTIVE")
+        wait_for_state(cluster, "lb1", "BACKUP")
+        assert counters(cluster, "lb1")["care"]["seen_elsewhere"] == 1
+        cluster.fail("lb2")
+        wait_for_state(cluster, "lb1", "ACTIVE")
+        cluster.heal("lb2")
+        wait_for_state(cluster, "lb2", "BACKUP")
+        faults.mend(cluster)
+        wait_for_targets(cluster, "lb1", 2 * len(cluster.spec.ports))
+        wait_for_state(cluster, "lb1", "ACTIVE")
+        wait_for_state(cluster, "lb2", "BACKUP")
+        result = long.stop()
+    log = cluster.paths.log("lb1").read_text()
+    assert f"lb2 has {cluster.spec.dvipa()}, and the mesh does not reach it" in log
+    assert result.lost() == 0
 
 
 def with_two_cables(make_cluster: MakeCluster) -> Cluster:

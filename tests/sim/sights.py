@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from .world import Host, World
 
 JUDGED_MS: Final = 150
-"""An announcement is believed when it is still true after so long, and by a node that outranks
-the other after twice that: of two that see each other, one stays."""
+"""An announcement is believed when it is still true after so long, and some times so long by a
+node that ought to go on: of two that see each other, one stays."""
 
 
 class Sights:
@@ -33,8 +33,8 @@ class Sights:
                 continue
             if self._strange(host, name, dvipa):
                 judge = partial(self._judge, host, daemon, name, dvipa)
-                patience = 2 if daemon.node.owners.outranks(vipa, name) else 1
-                self._world.loop.after(JUDGED_MS * patience, judge)
+                patience = daemon.node.owners.patience(vipa, name)
+                self._world.loop.after(JUDGED_MS * (1 + patience), judge)
 
     def _strange(self, host: Host, name: str, dvipa: Address) -> bool:
         """Whether two have it, and `host` cannot ask `name` by the mesh."""
