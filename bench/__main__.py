@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from bench import rebuild, results, takeover, throughput
 from bench.figures import Figure
+from bench.insn import host as insn
 from bench.progress import say
 from bench.rivals import Labs
 from dvipad.lab.spec import LabError
@@ -49,6 +50,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Options], Outcome]]] = {
     "keepalive": _on_labs(throughput.keepalive),
     "bulk": _on_labs(throughput.bulk),
     "latency": _on_labs(throughput.latency),
+    "insn": lambda options: insn.run(options.rounds),
 }
 
 

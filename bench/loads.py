@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
-from bench.results import ROOT
+from bench.build import c_program
 from bench.rivals import BULK_PORT, CLIENT
 from dvipad.address import Address
 from dvipad.lab import wrk
@@ -16,7 +16,7 @@ from dvipad.lab.spec import LabError
 
 CONNECTIONS: Final = 64
 SPARE_S: Final = 30.0
-BUILD_TIMEOUT_S: Final = 60.0
+LATENCY: Final = Path("latency.c")
 AGAIN_S: Final = 60.0
 _NOT_YET: Final = ("unable to connect", "busy running a test")
 
@@ -91,8 +91,7 @@ def latency_us(
 
     Raises :class:`LabError` when one request failed.
     """
-    program = ROOT / "build" / "bench" / "latency"
-    argv = [str(program), str(address), str(port), f"{rate_per_s:.0f}", str(seconds)]
+    argv = [str(c_program(LATENCY)), str(address), str(port), f"{rate_per_s:.0f}", str(seconds)]
     done = cluster.run(CLIENT, argv, timeout_s=seconds + SPARE_S)
     result = parse_latency(done.stdout)
     if result["failed"]:
@@ -108,17 +107,3 @@ def parse_latency(text: str) -> dict[str, float]:
         return {key: values[key] for key in ("started", "failed", "p50_us", "p99_us", "max_us")}
     except (ValueError, KeyError):
         raise LabError(f"latency: {text.strip() or 'it said nothing'}") from None
-
-
-def build() -> None:
-    """Compile latency.c if that has not been done since it was changed."""
-    source, program = ROOT / "bench" / "latency.c", ROOT / "build" / "bench" / "latency"
-    if program.exists() and program.stat().st_mtime >= source.stat().st_mtime:
-        return
-    program.parent.mkdir(parents=True, exist_ok=True)
-    argv = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(source)]
-    done = subprocess.run(
-        argv, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False
-    )
-    if done.returncode:
-        raise LabError(f"latency.c: {done.stderr}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bench import loads
+from bench.build import c_program
 from bench.figures import Figure, compare, summary
 from bench.progress import say
 from bench.rivals import RIVALS, Labs, Rival
@@ -134,7 +135,7 @@ def latency(labs: Labs, rounds: int, seconds: int) -> Result:
         )
     finally:
         route.stop()
-    loads.build()
+    c_program(loads.LATENCY)  # not while something is measured
 
     def measure(rival: Rival, turn: int) -> Values:
         address = rival.start(turn)

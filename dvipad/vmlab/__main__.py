@@ -12,26 +12,19 @@ import argparse
 import os
 import signal
 import sys
-import sysconfig
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from dvipad.lab.spec import SLOW_VARIABLE
 from dvipad.vmlab.guest_kernel import GuestKernel, VmError, fetch
-from dvipad.vmlab.machine import Job, started
+from dvipad.vmlab.job import ROOT, places, python_job
+from dvipad.vmlab.machine import started
 
-ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "build" / "vm"
 VM_VARIABLE: Final = "DVIPAD_VM"
 """Set in the machine: only there are the tests of tests/vm collected."""
 COPIED: Final = ("dvipad", "tests", "build/bpf", "pyproject.toml")
-NOT_COPIED: Final = (
-    *("test", "idlelib", "lib2to3", "ensurepip", "tkinter", "config-3.*", "*.opt-?.pyc"),
-    *("*mypy*", "ruff*", "pip", "setuptools", "pkg_resources", "pygments", "contrib"),
-)
-"""Large, and not needed by tests; what is looked for all the same is shared."""
 DEFAULT_TIMEOUT_S: Final = 1500.0
 SESSION_SHARE: Final = 0.8
 """Of the time is for the tests: one that takes longer is the last, and what failed is shown."""
@@ -77,26 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(kernel: GuestKernel, timeout_s: float, slow: float, words: Sequence[str]) -> int:
     began = time.monotonic()
-    variables = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": os.environ.get("HOME", "/root"),
-        "LANG": "C.UTF-8",
-        "PYTHONPATH": str(ROOT),
-        "PYTHONUNBUFFERED": "1",
-        VM_VARIABLE: "1",
-        SLOW_VARIABLE: str(slow),
-    }
+    variables = {VM_VARIABLE: "1", SLOW_VARIABLE: str(slow)}
     color = f"--color={'yes' if sys.stdout.isatty() else 'no'}"
     limit = f"--session-timeout={SESSION_SHARE * timeout_s:.0f}"
     command = [sys.executable, "-m", "dvipad.vmlab.guest", color, limit, *words]
-    library = Path(sysconfig.get_path("stdlib")).resolve()
-    packages = Path(sysconfig.get_path("purelib")).resolve()
-    copied = [library, packages, *(ROOT / name for name in COPIED)]
-    others = str(library / "site-packages").lstrip("/")  # of the Python that the venv was made of
-    job = Job(command, ROOT, variables, timeout_s, copied, (*NOT_COPIED, others))
-    places = [ROOT, Path(sys.prefix), Path(sys.base_prefix)]
+    job = python_job(command, variables, timeout_s, COPIED)
     print(f"vmlab: booting Linux {kernel.version}, emulated; {timeout_s:g} s at most", flush=True)
-    with started(kernel, job, places) as machine:
+    with started(kernel, job, places()) as machine:
         for line in machine.lines():
             sys.stdout.buffer.write(line)
             sys.stdout.flush()

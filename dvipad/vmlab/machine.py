@@ -35,7 +35,7 @@ EXIT_LINE: Final = b"vmlab: exit status "
 # While others keep this machine busy, the guest mistakes the frequency of its TSC by a factor: its
 # HPET is the clock that goes right.
 _KERNEL_LINE: Final = (
-    "console=hvc0 quiet loglevel=3 panic=-1 oops=panic mitigations=off nokaslr clocksource=hpet "
+    "console=hvc0 quiet loglevel=3 panic=-1 oops=panic mitigations=off nokaslr "
     "tsc=reliable no_timer_check audit=0 apparmor=0 random.trust_cpu=on cryptomgr.notests "
     "rcupdate.rcu_expedited=1 rdinit=/init"
 )
@@ -46,7 +46,8 @@ _DIE_WITH_PARENT: Final = ("setpriv", "--pdeathsig", "KILL", "--")
 class Job:
     """What to run in the machine: a command, where (both as on this machine), with `variables`
     set, for `timeout_s` at most, booting included. `copied`: folders that it has in its memory,
-    except what is called like `without`; all others are shared."""
+    except what is called like `without`; all others are shared. `counted`: one processor, whose
+    nanoseconds are instructions, whatever else this machine does."""
 
     argv: Sequence[str]
     folder: Path
@@ -54,6 +55,7 @@ class Job:
     timeout_s: float
     copied: Sequence[Path] = ()
     without: Sequence[str] = ()
+    counted: bool = False
 
 
 def job_script(job: Job) -> str:
@@ -74,8 +76,13 @@ def job_script(job: Job) -> str:
     return "\n".join(lines) + "\n"
 
 
-def qemu_command(kernel: GuestKernel, archive: Path, files: Path) -> list[str]:
-    """The emulator's command line; `files`: the socket of the file server."""
+def qemu_command(kernel: GuestKernel, archive: Path, files: Path, counted: bool) -> list[str]:
+    """The emulator's command line; `files`: the socket of the file server; `counted`: see `Job`."""
+    threads, cpus, clock = "multi", CPUS, "hpet"
+    counting: list[str] = []
+    if counted:
+        threads, cpus, clock = "single", 1, "tsc"
+        counting = ["-icount", "shift=0,sleep=on"]
     devices = [
         *("-chardev", f"socket,id=files,path={files}"),
         *("-device", "vhost-user-fs-pci,chardev=files,tag=rootfs,queue-size=1024"),
@@ -84,13 +91,14 @@ def qemu_command(kernel: GuestKernel, archive: Path, files: Path) -> list[str]:
         *("-device", "virtio-rng-pci"),
     ]
     return [
-        *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi"),
-        *("-cpu", "max,la57=off,pmu=off", "-smp", str(CPUS), "-m", str(MEMORY_MB)),
+        *("qemu-system-x86_64", "-M", "q35", "-accel", f"tcg,thread={threads}", *counting),
+        *("-cpu", "max,la57=off,pmu=off", "-smp", str(cpus), "-m", str(MEMORY_MB)),
         *("-object", f"memory-backend-memfd,id=memory,size={MEMORY_MB}M,share=on"),
         *("-numa", "node,memdev=memory"),
         *devices,
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-        *("-kernel", str(kernel.image), "-initrd", str(archive), "-append", _KERNEL_LINE),
+        *("-kernel", str(kernel.image), "-initrd", str(archive), "-append"),
+        f"{_KERNEL_LINE} clocksource={clock}",
     ]
 
 
@@ -183,7 +191,7 @@ def started(kernel: GuestKernel, job: Job, places: Sequence[Path]) -> Iterator[M
         command = file_server_command(files, folder / "root", elsewhere(places))
         server = stack.enter_context(_process(command, log.fileno()))
         _await_socket(files, server, folder / "files.log")
-        emulate = [*_DIE_WITH_PARENT, *qemu_command(kernel, archive, files)]
+        emulate = [*_DIE_WITH_PARENT, *qemu_command(kernel, archive, files, job.counted)]
         yield Machine(stack.enter_context(_process(emulate, None)), deadline)
 
 

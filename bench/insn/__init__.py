@@ -1,0 +1,1 @@
+"""`insn`: instructions per packet that a box in the middle forwards, in an emulated machine."""
