@@ -245,7 +245,7 @@ int dvipad_egress(struct __sk_buff *skb)
 	if (skb->protocol == bpf_htons(ETH_P_ARP))
 		return arp_egress(skb);
 	version = ip_version(skb->protocol);
-	if (!version || !read_ip(skb, ETH_HLEN, version, &ip) || ip.protocol != IPPROTO_TCP ||
+	if (!version || !carries_tcp(skb, version) || !read_ip(skb, ETH_HLEN, version, &ip) ||
 	    ip.fragment)
 		return PASS;
 	if (refuses_for_targets(skb, &ip)) {

@@ -12,7 +12,7 @@
 #include <linux/types.h>
 
 /* Grows with every change of a struct below that sizes alone would not reveal. */
-#define LAYOUT_VERSION 1
+#define LAYOUT_VERSION 2
 
 #define DVIPAS_MAX 1024
 #define SERVICES_MAX 1024
@@ -86,7 +86,8 @@ struct target {
 	__u32 family;  /* 4 or 6; 0: free */
 	__u32 ifindex; /* device that leads there */
 	__u32 mtu;     /* of the route there; 0: unknown */
-	__u32 pad;
+	__u32 next_hop_known;
+	struct address next_hop; /* of the target's family: a gateway, or the target itself */
 };
 
 /* Per device that a program is attached to. */

@@ -8,6 +8,10 @@
 #include "packet.h"
 #include "tunnel.h"
 
+/* <sys/socket.h> is of the C library. */
+#define AF_INET 2
+#define AF_INET6 10
+
 /* Length of the packet; of what GRO joined, of each packet that it becomes again. */
 static __always_inline __u32 packet_length(struct __sk_buff *skb, const struct ip *ip)
 {
@@ -17,6 +21,21 @@ static __always_inline __u32 packet_length(struct __sk_buff *skb, const struct i
 		return ip->length;
 	tcp = bytes_at(skb, ip->payload, sizeof(*tcp));
 	return tcp ? ip->payload - ip->offset + tcp->doff * 4 + skb->gso_size : ip->length;
+}
+
+/* The kernel finds the neighbour; the next hop only when user space knows none. Unlike
+ * bpf_fib_lookup this does not ask for ip_forward to be on. */
+static __always_inline int send_to(struct __sk_buff *skb, const struct target *target)
+{
+	struct bpf_redir_neigh next = { .nh_family = target->family == 4 ? AF_INET : AF_INET6 };
+
+	if (!target->next_hop_known)
+		return bpf_redirect_neigh(target->ifindex ?: skb->ifindex, NULL, 0, 0);
+	if (target->family == 4)
+		next.ipv4_nh = target->next_hop.word[3];
+	else
+		__builtin_memcpy(next.ipv6_nh, &target->next_hop, sizeof(next.ipv6_nh));
+	return bpf_redirect_neigh(target->ifindex, &next, sizeof(next), 0);
 }
 
 static __always_inline int enter_tunnel(struct __sk_buff *skb, const struct ip *ip,
@@ -45,9 +64,7 @@ static __always_inline int enter_tunnel(struct __sk_buff *skb, const struct ip *
 		count(COUNT_ENCAPSULATED);
 	}
 	skb->mark = 0; /* it would select routes for the outer packet */
-	/* The kernel finds next hop and neighbour by the outer header; unlike bpf_fib_lookup this
-	 * does not ask for ip_forward to be on. */
-	return bpf_redirect_neigh(target->ifindex ?: skb->ifindex, NULL, 0, 0);
+	return send_to(skb, target);
 }
 
 /* Sends the packet to the target with this index, through a tunnel. */

@@ -150,6 +150,16 @@ static __always_inline __u32 ip_version(__be32 protocol)
 	return protocol == bpf_htons(ETH_P_IPV6) ? 6 : 0;
 }
 
+/* A cheap look, for the many packets that are none of ours. */
+static __always_inline bool carries_tcp(struct __sk_buff *skb, __u32 version)
+{
+	__u32 at = version == 4 ? __builtin_offsetof(struct iphdr, protocol) :
+				  __builtin_offsetof(struct ipv6hdr, nexthdr);
+	__u8 *protocol = bytes_at(skb, ETH_HLEN + at, sizeof(*protocol));
+
+	return protocol && *protocol == IPPROTO_TCP;
+}
+
 /* An IPv6 header that stands between us and the ports. */
 static __always_inline bool hides_ports(const struct ip *ip)
 {

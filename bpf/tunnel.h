@@ -161,17 +161,24 @@ static __always_inline void write_gre(struct gre *gre, const struct ip *inner)
 	gre->protocol = inner->version == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
 }
 
-/* Room for the outer header, as encapsulation that GSO knows, so that large frames stay whole.
- * `shorten`: into segments that are shorter by the outer header. */
-static __always_inline long make_room(struct __sk_buff *skb, bool outer4, bool gre, bool shorten)
+/* Room for the outer header, between the Ethernet header and the inner one.
+ *
+ * One packet of the outer header's family just grows at its head, which is cheap: its Ethernet
+ * header is left behind, but the neighbour's is written in any case. What GRO joined must become
+ * encapsulation that GSO knows, so that large frames stay whole; `shorten`: into segments that are
+ * shorter by the outer header. */
+static __always_inline long make_room(struct __sk_buff *skb, bool outer4, bool gre, bool same,
+				      bool shorten)
 {
 	__u64 flags = outer4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
 	__s32 size = outer4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 
-	if (gre) {
-		flags |= BPF_F_ADJ_ROOM_ENCAP_L4_GRE;
+	if (gre)
 		size += sizeof(struct gre);
-	}
+	if (same && !skb->gso_size)
+		return bpf_skb_change_head(skb, size, 0);
+	if (gre)
+		flags |= BPF_F_ADJ_ROOM_ENCAP_L4_GRE;
 	if (!shorten)
 		flags |= BPF_F_ADJ_ROOM_FIXED_GSO;
 	return bpf_skb_adjust_room(skb, size, BPF_ADJ_ROOM_MAC, flags);
@@ -182,9 +189,10 @@ static __always_inline bool add_outer(struct __sk_buff *skb, const struct ip *in
 				      bool shorten)
 {
 	bool outer4 = target->family == 4, gre = own->tunnel == TUNNEL_GRE;
+	bool same = target->family == inner->version;
 	void *start;
 
-	if (make_room(skb, outer4, gre, shorten))
+	if (make_room(skb, outer4, gre, same, shorten))
 		return false;
 	/* Room for either header in one look: there is a TCP header behind it. */
 	start = bytes_at(skb, ETH_HLEN, sizeof(struct ipv6hdr) + sizeof(struct gre));
@@ -199,7 +207,7 @@ static __always_inline bool add_outer(struct __sk_buff *skb, const struct ip *in
 		if (gre)
 			write_gre(start + sizeof(struct ipv6hdr), inner);
 	}
-	return target->family == inner->version || set_ethertype(skb, target->family);
+	return same || set_ethertype(skb, target->family);
 }
 
 /* Points a tunnel packet at another target. Not a new tunnel: frames that GRO or a veth peer

@@ -86,7 +86,19 @@ def enter(namespace: int) -> None:
 def attach(name: str, device: str, side: str, section: str) -> None:
     """A program of `ends.bpf.c` on a device."""
     inside(name, "tc", "qdisc", "replace", "dev", device, "clsact")
-    words = ("filter", "add", "dev", device, side, "bpf", "da", "obj", str(ENDS), "sec", f"tc/{section}")
+    words = (
+        "filter",
+        "add",
+        "dev",
+        device,
+        side,
+        "bpf",
+        "da",
+        "obj",
+        str(ENDS),
+        "sec",
+        f"tc/{section}",
+    )
     inside(name, "tc", *words)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, TCP
-from scapy.layers.l2 import GRE, Ether
+from scapy.layers.l2 import GRE
 from scapy.packet import Raw
 
 from dvipad.adapters.bpf.layout import Role, Tunnel
@@ -46,10 +46,8 @@ def test_encapsulated_bytes(outer: int, tunnel: Tunnel) -> None:
             if tunnel is Tunnel.GRE:
                 expected = expected / GRE(proto=0x0800 if inner == 4 else 0x86DD)
                 expected.setfieldval("proto" if outer == 4 else "nh", 47)
-            ethernet = Ether(packet[:14] + bytes(1))
-            ethernet.remove_payload()
-            ethernet.type = 0x0800 if outer == 4 else 0x86DD
-            assert result.packet == bytes(ethernet / expected / Raw(packet[14:]))
+            # The kernel writes the neighbour's Ethernet header over what is there.
+            assert result.packet[14:] == bytes(expected / Raw(packet[14:]))
 
 
 @pytest.mark.parametrize("gre", [False, True])

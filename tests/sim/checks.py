@@ -20,6 +20,7 @@ from dvipad.core.vipa import OWNING, TABLE, Ownership, State, Trigger
 from dvipad.wire.events import MessageReceived
 from dvipad.wire.messages import TermConn
 
+from .exclusive import Exclusive
 from .scenario import TIMERS, Fault, Kind
 
 if TYPE_CHECKING:
@@ -28,16 +29,10 @@ if TYPE_CHECKING:
     from .traffic import Connection
     from .world import Host, World
 
-TOGETHER_MS: Final = 400
-"""Nodes with an undisturbed session for so long agree on who has a DVIPA."""
-DOUBLE_MS: Final = 50
-"""Two that took it at the same instant have found out by then."""
 SPREAD_MS: Final = 300
 """What a node says of its listeners is distributed by then."""
 REFUSED_MS = 250
 """A connection made by an owner that cannot stay one, because its kernel refuses, goes with it."""
-SEEN_MS: Final = 1_500
-"""Two that have no mesh see each other's announcements within this time."""
 SETTLE_MS: Final = 1_200
 """A daemon that started, or was disturbed, is not held to much for so long."""
 DETECT_MS: Final = 700
@@ -71,7 +66,7 @@ class Checks:
         self._refused_ms: list[int] = []
         self._faults: list[tuple[int, Fault]] = []
         self._steps = 0
-        self._doubles: dict[tuple[str, Address, str, str], int] = {}
+        self._exclusive = Exclusive(world, self)
         self.counted = 0
         self.most_relays = 0
         self.refusals: list[tuple[str, Refusal]] = []
@@ -181,37 +176,13 @@ class Checks:
     def carried_out(self, host: Host, effect: KernelEffect) -> None:
         """After an effect was carried out."""
         if isinstance(effect, SetDvipa | PlaceAddress):
-            self._exclusive(effect.dvipa)
+            self._exclusive.check(effect.dvipa)
 
     def periodic(self) -> None:
         """What must hold at any time."""
         for dvipa in (*self._world.scenario.dvipas, *self._world.scenario.ranged):
-            self._exclusive(dvipa)
+            self._exclusive.check(dvipa)
         self._collections()
-
-    def _exclusive(self, dvipa: Address) -> None:
-        """At most one of those that hear each other owns a DVIPA, and answers for it."""
-        answering, owning = [], []
-        for host in self._world.hosts.values():
-            if host.name in self._world.lan.up and host.kernel.answers(dvipa, host.clock_ms()):
-                answering.append(host)
-            vipa = host.daemon.node.owners.get(dvipa) if host.daemon is not None else None
-            if vipa is not None and vipa.owning:
-                owning.append(host)
-        found = {
-            (rule, dvipa, one.name, other.name)
-            for rule, hosts in (("two answer", answering), ("two own", owning))
-            for index, one in enumerate(hosts)
-            for other in hosts[index + 1 :]
-            if self.undisturbed_ms(one, other) > TOGETHER_MS
-            or (rule == "two answer" and self._side_by_side_ms(one, other) > SEEN_MS)
-        }
-        now_ms = self._world.loop.now_ms
-        for key in [key for key in self._doubles if key[1] == dvipa and key not in found]:
-            del self._doubles[key]
-        for key in sorted(found, key=str):
-            if now_ms - self._doubles.setdefault(key, now_ms) > DOUBLE_MS:
-                self.fail(key[0], f"{key[2]} and {key[3]} for {dvipa}")
 
     def _collections(self) -> None:
         """Nobody waits long for nodes that it hears."""
@@ -238,6 +209,11 @@ class Checks:
             case Kind.CUT | Kind.FIREWALL:
                 self._pairs_ms[frozenset(fault.hosts)] = now_ms
 
+    def disturbed_pair_ms(self, one: Host, other: Host) -> int:
+        """When a fault touched one of them, or what is between them, last."""
+        pair_ms = self._pairs_ms.get(frozenset((one.name, other.name)), 0)
+        return max(one.disturbed_ms, other.disturbed_ms, self._all_disturbed_ms, pair_ms)
+
     def undisturbed_ms(self, one: Host, other: Host) -> int:
         """How long both have heard each other and nothing was wrong; 0 or less when it is."""
         world = self._world
@@ -246,7 +222,7 @@ class Checks:
             return 0
         if one.daemon.stalled or other.daemon.stalled or now_ms < world.lan.slow_until_ms:
             return 0
-        since_ms = max(one.disturbed_ms, other.disturbed_ms, self._all_disturbed_ms)
+        since_ms = self.disturbed_pair_ms(one, other)
         if one is not other:
             if not world.lan.meshed(one.name, other.name):
                 return 0
@@ -254,19 +230,8 @@ class Checks:
             there = other.daemon.sessions.get(one.name)
             if here is None or there is None:
                 return 0
-            pair_ms = self._pairs_ms.get(frozenset((one.name, other.name)), 0)
-            since_ms = max(since_ms, here, there, pair_ms)
+            since_ms = max(since_ms, here, there)
         return now_ms - since_ms
-
-    def _side_by_side_ms(self, one: Host, other: Host) -> int:
-        """How long they see each other on the link, but have no mesh; 0 when that is not so."""
-        lan, now_ms = self._world.lan, self._world.loop.now_ms
-        idle = any(host.daemon is None or host.daemon.stalled for host in (one, other))
-        strange = lan.reach(one.name, other.name) and not lan.meshed(one.name, other.name)
-        if idle or not strange or now_ms < lan.slow_until_ms:
-            return 0
-        pair_ms = self._pairs_ms.get(frozenset((one.name, other.name)), 0)
-        return now_ms - max(one.disturbed_ms, other.disturbed_ms, self._all_disturbed_ms, pair_ms)
 
     def declined(self, name: str, refusal: Refusal) -> None:
         """A node does not do what it was asked for, and says why."""

@@ -15,7 +15,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from typing import Final
 
 from dvipad.adapters.bpf.libbpf import BpfError
@@ -37,7 +37,10 @@ _NEWTFILTER: Final = 44
 _GETTFILTER: Final = 46
 _RTA_DST: Final = 1
 _RTA_OIF: Final = 4
+_RTA_GATEWAY: Final = 5
 _RTA_METRICS: Final = 8
+_RTA_MULTIPATH: Final = 9
+_RTA_VIA: Final = 18
 _RTAX_MTU: Final = 2
 _SO_ATTACH_FILTER: Final = 26
 _IPV6_RECVERR: Final = 25
@@ -63,10 +66,12 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class RouteTo:
-    """How packets reach an address now. `mtu`: of the route, or else of its device."""
+    """How packets reach an address now. `mtu`: of the route, or else of its device. `next_hop`:
+    a gateway, or the address itself; None: of the other family, or several."""
 
     ifindex: int
     mtu: int
+    next_hop: Address | None
 
 
 def _ioctl(handle: socket.socket, request: int, name: str) -> bytes:
@@ -170,7 +175,7 @@ class Routes:
             ifindex = int.from_bytes(attributes.get(_RTA_OIF, b""), sys.byteorder)
             metrics = _attributes(attributes.get(_RTA_METRICS, b""))
             mtu = int.from_bytes(metrics.get(_RTAX_MTU, b""), sys.byteorder)
-            return RouteTo(ifindex, mtu or self._mtu(ifindex))
+            return RouteTo(ifindex, mtu or self._mtu(ifindex), _next_hop(attributes, address))
         except OSError:
             return None  # no route, or its device is just going: both may change
 
@@ -184,6 +189,13 @@ class Routes:
         """Closes the sockets."""
         for each in (self._netlink, self._ioctl, *self._deaf):
             each.close()
+
+
+def _next_hop(attributes: dict[int, bytes], address: Address) -> Address | None:
+    if attributes.keys() & {_RTA_VIA, _RTA_MULTIPATH}:
+        return None
+    gateway = attributes.get(_RTA_GATEWAY)
+    return address if gateway is None else ip_address(gateway)
 
 
 def has_filters(ifindex: int) -> bool:

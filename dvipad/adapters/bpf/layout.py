@@ -16,7 +16,7 @@ from typing import Final
 
 from dvipad.address import Address, pack, unpack
 
-LAYOUT_VERSION: Final = 1
+LAYOUT_VERSION: Final = 2
 DVIPAS_MAX: Final = 1024
 SERVICES_MAX: Final = 1024
 TARGETS_MAX: Final = 256
@@ -172,12 +172,15 @@ class Target(ctypes.Structure):
     family: int
     ifindex: int
     mtu: int
+    next_hop_known: int
+    next_hop: ctypes.Array[ctypes.c_ubyte]
     _fields_ = (
         ("xcf", ctypes.c_ubyte * 16),
         ("family", ctypes.c_uint32),
         ("ifindex", ctypes.c_uint32),
         ("mtu", ctypes.c_uint32),
-        ("pad", ctypes.c_uint32),
+        ("next_hop_known", ctypes.c_uint32),
+        ("next_hop", ctypes.c_ubyte * 16),
     )
 
 

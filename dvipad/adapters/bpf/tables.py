@@ -53,11 +53,14 @@ class TargetTable:
         route = self._routes.to(xcf) if index != THIS_NODE else None
         if index != THIS_NODE:
             self.mtus[xcf] = route.mtu if route else 0
+        next_hop = route.next_hop if route else None
         value = Target(
             xcf=(ctypes.c_ubyte * 16).from_buffer_copy(pack(xcf)),
             family=xcf.version,
             ifindex=route.ifindex if route else 0,
             mtu=route.mtu if route else 0,
+            next_hop_known=next_hop is not None,
+            next_hop=(ctypes.c_ubyte * 16)(*(pack(next_hop) if next_hop else b"")),
         )
         self._map.update(index_key(index), bytes(value))
         self._by_index[index] = xcf
