@@ -38,6 +38,7 @@ clients of a node that had it until then must find somebody who listens."""
 NEEDS: Final = "cgroup programs (CONFIG_CGROUP_BPF), and network namespaces with cookies"
 
 _SO_NETNS_COOKIE: Final = 71
+_NS_PER_MS: Final = 1_000_000
 _NUMBER: Final = struct.Struct("=Q")
 _SUBNET: Final = struct.Struct("=I16s")
 _BOUND: Final = struct.Struct("=16sQ")
@@ -114,7 +115,7 @@ class ProgramBindWatcher:
         self._maps["bound"].delete_batch(b"".join(gone))
         self._fill(subnets)
         self._reports.again()
-        self._schedule.trigger(time.monotonic_ns())
+        self._schedule.trigger(time.monotonic_ns() - LISTEN_MS * _NS_PER_MS)  # nothing to wait for
         self._timer.set(self._schedule.deadline_ns())
 
     def read_events(self) -> list[AddressesBound]:

@@ -49,12 +49,20 @@ class Prober:
     """Probes addresses on `uplinks` for `probe_ms` each; 0: every address is free.
 
     To be used in one event loop; `closer` closes sockets, for which the kernel waits some ms.
-    `counters` counts `probed` and `in_use`.
+    `counters` counts `probed` and `in_use`. `rivals`: who probes for an address at the same time
+    may have it first; False: only who has it counts.
     """
 
     def __init__(
-        self, uplinks: Iterable[str], probe_ms: int, closer: Executor, counters: Counter[str]
+        self,
+        uplinks: Iterable[str],
+        probe_ms: int,
+        closer: Executor,
+        counters: Counter[str],
+        *,
+        rivals: bool = True,
     ) -> None:
+        self._rivals = rivals
         self._uplinks = tuple(uplinks)
         self._probe_s = probe_ms / 1000
         self._closer = closer
@@ -125,6 +133,8 @@ class Prober:
             claim = read_claim(frame)
             answer = None if claim is None else self._asked.get(claim.address)
             if claim is None or answer is None or answer.done():
+                continue
+            if claim.probing and not self._rivals:
                 continue
             with contextlib.suppress(OSError):  # the interface goes
                 if not self._yields(claim, sock.link_layer()[1]):

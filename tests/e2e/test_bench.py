@@ -7,6 +7,7 @@ import os
 import pytest
 
 from bench import loads, takeover, throughput
+from bench.build import c_program
 from bench.rivals import RIVALS, Labs, Rival
 from bench.throughput import BULK
 from dvipad.lab import network
@@ -33,7 +34,7 @@ def serve(rival: Rival) -> None:
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_every_rival_serves(family: int) -> None:
-    loads.build()
+    c_program(loads.LATENCY)
     with Labs(family, 2, PREFIX) as labs:
         figures, samples = throughput.conn(labs, 1, 1)
         values = {figure.name: figure.value for figure in figures}
