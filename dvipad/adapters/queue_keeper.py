@@ -15,7 +15,9 @@ from typing import Final, TypeVar
 from dvipad.adapters.queue import QueueSettings, QueueSupervisor
 from dvipad.adapters.rules import Rules
 
-READY_S: Final = 10.0
+READY_S: Final = 60.0
+"""Two interpreters have to start for it, on a host that may be busy with everything else that boots;
+systemd waits for 90 s."""
 RESTART_S: Final = 1.0
 """Between two attempts to start a supervisor."""
 REPAIR_S: Final = 1.0
