@@ -16,7 +16,7 @@ from dvipad.adapters.queue import QueueSettings, QueueSupervisor
 from dvipad.adapters.rules import Rules
 
 READY_S: Final = 60.0
-"""Two interpreters have to start for it, on a host that may be busy with everything else that boots;
+"""Two interpreters have to start for it, on a host that may be busy with all else that boots;
 systemd waits for 90 s."""
 RESTART_S: Final = 1.0
 """Between two attempts to start a supervisor."""
