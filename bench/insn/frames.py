@@ -39,18 +39,13 @@ def key(port: int = CLIENT_PORT) -> bytes:
 def frame(flags: int, size: int, port: int = CLIENT_PORT) -> bytes:
     """A frame of `size` bytes from the client to the DVIPA, with right checksums."""
     payload = bytes(size - _HEADERS)
-    ends = CLIENT.packed + DVIPA.packed
     tcp = _TCP.pack(port, PORT, 1, 0 if flags & SYN else 1, 5 << 4, flags, 0xFFFF, 0, 0)
-    pseudo = ends + struct.pack("!BBH", 0, 6, len(tcp) + len(payload))
+    pseudo = CLIENT.packed + DVIPA.packed + struct.pack("!BBH", 0, 6, len(tcp) + len(payload))
     check = _checksum(pseudo + tcp + payload)
     tcp = tcp[:16] + struct.pack("!H", check) + tcp[18:]
-    header = _IPV4.pack(0x45, 0, size - _ETHERNET, 1, 0x4000, 64, 6, 0, *map(bytes, _split(ends)))
+    header = _IPV4.pack(0x45, 0, size - _ETHERNET, 1, 0x4000, 64, 6, 0, CLIENT.packed, DVIPA.packed)
     header = header[:10] + struct.pack("!H", _checksum(header)) + header[12:]
     return mac("d0") + mac("a0") + b"\x08\x00" + header + tcp + payload
-
-
-def _split(ends: bytes) -> tuple[bytes, bytes]:
-    return ends[:4], ends[4:]
 
 
 def _checksum(data: bytes) -> int:

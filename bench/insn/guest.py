@@ -13,18 +13,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from bench.build import FOLDER
 from bench.insn.frames import BOX, BOX_INSIDE, CLIENT, DVIPA, PORT, SERVER, key, mac
 from bench.insn.kinds import KINDS, Kind
 from dvipad.adapters.bpf.layout import Role
 from dvipad.adapters.bpf.plane import DataPlane
 from dvipad.adapters.bpf.settings import PlaneSettings
 
-BUILD: Final = Path(__file__).parents[2] / "build" / "bench"
-ENDS: Final = BUILD / "ends.bpf.o"
+ENDS: Final = FOLDER / "ends.bpf.o"
 FOREVER_NS: Final = 1 << 62
 CLONE_NEWNET: Final = 0x4000_0000
 MODULES: Final = ("veth", "sch_ingress", "cls_bpf", "ip_vs", "ip_vs_rr", "ipip")
@@ -86,20 +86,8 @@ def enter(namespace: int) -> None:
 def attach(name: str, device: str, side: str, section: str) -> None:
     """A program of `ends.bpf.c` on a device."""
     inside(name, "tc", "qdisc", "replace", "dev", device, "clsact")
-    words = (
-        "filter",
-        "add",
-        "dev",
-        device,
-        side,
-        "bpf",
-        "da",
-        "obj",
-        str(ENDS),
-        "sec",
-        f"tc/{section}",
-    )
-    inside(name, "tc", *words)
+    program = ("obj", str(ENDS), "sec", f"tc/{section}")
+    inside(name, "tc", "filter", "add", "dev", device, side, "bpf", "da", *program)
 
 
 # -- the paths -----------------------------------------------------------------------------------
@@ -161,7 +149,7 @@ def dvipad() -> Iterator[None]:
         os.close(there)
 
 
-PATHS: Final[dict[str, Callable[[], object]]] = {
+PATHS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "drop": dropped,
     "route": routed,
     "ipip": device,
@@ -170,17 +158,17 @@ PATHS: Final[dict[str, Callable[[], object]]] = {
 }
 
 
-def measure(path: str, kind: Kind, turn: int) -> float:
+def measure(kind: Kind, turn: int) -> float:
     """Instructions for each packet of one run; what is said once, like a first SYN, is not
     counted."""
     if kind.opening is not None:
-        send(BUILD / f"{kind.opening}.frames", 1)
-    return send(BUILD / kind.file(turn), kind.count)
+        send(FOLDER / f"{kind.opening}.frames", 1)
+    return send(FOLDER / kind.file(turn), kind.count)
 
 
 def send(frames: Path, count: int) -> float:
     """Sends from the client; instructions for each frame."""
-    return float(inside("a", str(BUILD / "sender"), "a0", str(frames), str(count)))
+    return float(inside("a", str(FOLDER / "sender"), "a0", str(frames), str(count)))
 
 
 def main() -> int:
@@ -194,11 +182,11 @@ def main() -> int:
                 stack.enter_context(row_of_hosts())
                 if kind.headroom:
                     attach("a", "a0", "egress", "headroom")
-                stack.enter_context(prepare())  # type: ignore[arg-type]
+                stack.enter_context(prepare())
                 if path != "drop":
                     attach("b", "b0", "ingress", "sink")
                 for turn in range(rounds):
-                    print(f"insn {path} {kind.name} {measure(path, kind, turn)}", flush=True)
+                    print(f"insn {path} {kind.name} {measure(kind, turn)}", flush=True)
     return 0
 
 

@@ -13,13 +13,12 @@ from bench.figures import Figure, compare
 from bench.insn.frames import SYN, file_of, frame
 from bench.insn.kinds import KINDS, OPENING, SMALL
 from bench.progress import say
-from bench.results import ROOT
 from dvipad.lab.spec import LabError
 from dvipad.vmlab.guest_kernel import VmError, fetch
+from dvipad.vmlab.job import FOLDER as KERNELS
 from dvipad.vmlab.job import places, python_job
 from dvipad.vmlab.machine import started
 
-VM: Final = ROOT / "build" / "vm"
 TIMEOUT_S: Final = 900.0
 COPIED: Final = ("dvipad", "bench", "build/bpf", "build/bench")
 BASE: Final = "drop"
@@ -55,7 +54,7 @@ def prepare(rounds: int) -> None:
 
 
 def _measured(rounds: int) -> dict[tuple[str, str], list[float]]:
-    kernel = fetch(VM)
+    kernel = fetch(KERNELS)
     argv = (sys.executable, "-m", "bench.insn.guest", str(rounds))
     job = python_job(argv, {}, TIMEOUT_S, COPIED, counted=True)
     samples: dict[tuple[str, str], list[float]] = defaultdict(list)

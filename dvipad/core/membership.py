@@ -64,7 +64,8 @@ class Membership:
         self._grace_ms = restart_grace_ms
         self._peers: dict[str, Peer] = {}
         self._died: list[str] = []
-        self._seen: dict[Address, Claim] = {}
+        self.sightings: dict[Address, Claim] = {}
+        """Claims of peers that are seen with a DVIPA on the link."""
         self._claims: dict[Address, Claim | None] = {}  # what `claim` found since the last change
 
     def __iter__(self) -> Iterator[Peer]:
@@ -175,11 +176,11 @@ class Membership:
     def seen(self, claims: dict[Address, Claim]) -> None:
         """What peers without a session are seen to have on the link."""
         self._claims.clear()
-        self._seen = claims
+        self.sightings = claims
 
     def seen_with(self, dvipa: Address) -> Claim | None:
         """The claim of the peer that is seen with `dvipa`; one with a session speaks for itself."""
-        claim = self._seen.get(dvipa)
+        claim = self.sightings.get(dvipa)
         return None if claim is None or self.is_up(claim.name) else claim
 
     def claim(self, dvipa: Address) -> Claim | None:

@@ -18,7 +18,6 @@ class Witnesses:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._testified: dict[Address, Claim | None] = {}
-        self._seen: dict[Address, Claim] = {}
 
     def heard(self, name: str, message: Witness) -> None:
         """Peer `name` says whose claim of a DVIPA it hears; it may hear whom this node cannot."""
@@ -32,13 +31,12 @@ class Witnesses:
         """
         found: dict[Address, Claim] = {}
         for dvipa, name in claims:
-            known = self._seen.get(dvipa)
+            known = self._context.membership.sightings.get(dvipa)
             if known is None or known.name != name:
                 peer = self._context.membership.get(name)
                 entry = peer.entries.get(dvipa) if peer is not None else None
                 known = make_claim(epoch(dvipa) + 1, entry.rank if entry else 0, name)
             found[dvipa] = known
-        self._seen = found
         self._context.membership.seen(found)
 
     def testify(self, heard: dict[Address, Claim | None]) -> None:

@@ -18,10 +18,9 @@ from typing import Final
 
 from dvipad.lab.spec import SLOW_VARIABLE
 from dvipad.vmlab.guest_kernel import GuestKernel, VmError, fetch
-from dvipad.vmlab.job import ROOT, places, python_job
+from dvipad.vmlab.job import FOLDER, places, python_job
 from dvipad.vmlab.machine import started
 
-FOLDER: Final = ROOT / "build" / "vm"
 VM_VARIABLE: Final = "DVIPAD_VM"
 """Set in the machine: only there are the tests of tests/vm collected."""
 COPIED: Final = ("dvipad", "tests", "build/bpf", "pyproject.toml")

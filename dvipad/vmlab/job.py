@@ -12,6 +12,8 @@ from typing import Final
 from dvipad.vmlab.machine import Job
 
 ROOT: Final = Path(__file__).parents[2]
+FOLDER: Final = ROOT / "build" / "vm"
+"""Where the kernel is unpacked."""
 NOT_COPIED: Final = (
     *("test", "idlelib", "lib2to3", "ensurepip", "tkinter", "config-3.*", "*.opt-?.pyc"),
     *("*mypy*", "ruff*", "pip", "setuptools", "pkg_resources", "pygments", "contrib"),

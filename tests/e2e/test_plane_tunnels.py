@@ -46,8 +46,10 @@ def test_encapsulated_bytes(outer: int, tunnel: Tunnel) -> None:
             if tunnel is Tunnel.GRE:
                 expected = expected / GRE(proto=0x0800 if inner == 4 else 0x86DD)
                 expected.setfieldval("proto" if outer == 4 else "nh", 47)
-            # The kernel writes the neighbour's Ethernet header over what is there.
             assert result.packet[14:] == bytes(expected / Raw(packet[14:]))
+            if inner != outer:  # else the kernel writes the neighbour's over what is there
+                kind = 0x0800 if outer == 4 else 0x86DD
+                assert result.packet[:14] == packet[:12] + kind.to_bytes(2, "big")
 
 
 @pytest.mark.parametrize("gre", [False, True])

@@ -8,7 +8,7 @@ from dvipad.core.effects import SetDvipa
 from dvipad.core.inputs import ProfileChanged
 from dvipad.core.vipa import State
 from dvipad.wire.events import DownReason, MessageReceived, PeerDown, PeerUp
-from dvipad.wire.messages import Members, NewConn, VipaEntry, VipaList
+from dvipad.wire.messages import Member, Members, NewConn, VipaEntry, VipaList
 from tests.unit_core_driver import DVIPA, LB2, TARGET, Driver
 
 OWNED = VipaList((VipaEntry(DVIPA, 100, True, True, 4),))
@@ -33,6 +33,14 @@ def withholds(driver: Driver) -> bool:
     return rules[-1].collecting
 
 
+def has_nothing(driver: Driver, member: Member) -> None:
+    """`member` answers a takeover: it has no connection."""
+    vipa = driver.node.owners.get(DVIPA)
+    assert vipa is not None
+    last = NewConn(DVIPA, vipa.epoch, member.xcf, b"", b"", snapshot=True, last=True)
+    driver.feed(MessageReceived(member.name, last))
+
+
 def test_unknown_packets_wait_until_the_target_was_heard() -> None:
     driver = after_takeover()
     assert withholds(driver)
@@ -40,10 +48,7 @@ def test_unknown_packets_wait_until_the_target_was_heard() -> None:
         driver.feed(PeerUp(member, 2))
         driver.feed(MessageReceived(member.name, VipaList(())))
         assert withholds(driver)
-        vipa = driver.node.owners.get(DVIPA)
-        assert vipa is not None
-        last = NewConn(DVIPA, vipa.epoch, member.xcf, b"", b"", snapshot=True, last=True)
-        driver.feed(MessageReceived(member.name, last))
+        has_nothing(driver, member)
     assert not withholds(driver)
 
 
@@ -58,10 +63,7 @@ def test_unknown_packets_wait_while_a_former_owner_may_still_forward() -> None:
     driver.feed(MessageReceived("lb2", OWNED))
     driver.feed(MessageReceived("t1", Members((LB2,))))
     driver.feed(PeerDown("lb2", DownReason.SILENT))
-    vipa = driver.node.owners.get(DVIPA)
-    assert vipa is not None
-    last = NewConn(DVIPA, vipa.epoch, TARGET.xcf, b"", b"", snapshot=True, last=True)
-    driver.feed(MessageReceived("t1", last))
+    has_nothing(driver, TARGET)
     assert driver.state is State.ACTIVE
     assert withholds(driver)
     assert driver.node.deadline() is not None
@@ -73,9 +75,6 @@ def test_an_owner_that_is_dead_to_all_delays_nothing() -> None:
     driver = Driver()
     driver.feed(MessageReceived("lb2", OWNED))
     driver.feed(PeerDown("lb2", DownReason.SILENT))
-    vipa = driver.node.owners.get(DVIPA)
-    assert vipa is not None
-    last = NewConn(DVIPA, vipa.epoch, TARGET.xcf, b"", b"", snapshot=True, last=True)
-    driver.feed(MessageReceived("t1", last))
+    has_nothing(driver, TARGET)
     assert driver.state is State.ACTIVE
     assert not withholds(driver)
