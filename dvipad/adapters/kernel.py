@@ -53,6 +53,7 @@ from dvipad.core.effects import (
 from dvipad.core.inputs import (
     AddressesBound,
     Adopted,
+    AdoptedService,
     ConnectionsCounted,
     CrtDumped,
     EventsMissed,
@@ -152,9 +153,9 @@ class Kernel:
     def adopted(self) -> tuple[Adopted, ...]:
         """What a former daemon left: its DVIPAs; addresses that no rule covers are removed."""
         found = self.plane.adopted()
-        ports: dict[Address, list[int]] = {}
-        for row in self.plane.services():
-            ports.setdefault(row.dvipa, []).append(row.port)
+        services: dict[Address, list[AdoptedService]] = {}
+        for row in sorted(self.plane.services(), key=lambda row: row.port):
+            services.setdefault(row.dvipa, []).append(AdoptedService(row.port, row.ring))
         known = {row.dvipa for row in found}
         for dvipa, owned in self._addresses.listed().items():
             if dvipa in known:
@@ -167,7 +168,7 @@ class Kernel:
                 row.role is layout.Role.OWNER and self._placed.get(row.dvipa, False),
                 row.epoch,
                 row.collecting,
-                tuple(sorted(ports.get(row.dvipa, ()))),
+                tuple(services.get(row.dvipa, ())),
             )
             for row in found
         )

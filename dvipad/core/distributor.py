@@ -8,7 +8,7 @@ from dvipad.address import Address
 from dvipad.config.model import Distribute
 from dvipad.core.context import FORGET_MS, Context
 from dvipad.core.crt import Collection
-from dvipad.core.dpt import Candidate, Dpt, Service
+from dvipad.core.dpt import Candidate, Dpt, Service, covering, target_spec
 from dvipad.core.effects import (
     EndConnections,
     InsertConnections,
@@ -17,7 +17,7 @@ from dvipad.core.effects import (
     RetainConnections,
     SetService,
 )
-from dvipad.core.inputs import SocketsDumped
+from dvipad.core.inputs import Adopted, SocketsDumped
 from dvipad.core.membership import Life
 from dvipad.core.vipa import Ownership
 from dvipad.wire.messages import NewConn
@@ -42,24 +42,27 @@ class Distributor:
         self._services: dict[tuple[Address, int], Service] = {}
         self._snapshots: dict[tuple[Address, str], Collection] = {}
         self._purged: set[str] = set()
-        self._adopted: set[tuple[Address, int]] = set()
+        self._adopted: dict[tuple[Address, int], tuple[Address, ...]] = {}
         self._hold_until_ms = 0
 
     def services(self) -> dict[tuple[Address, int], Service]:
         """The DPT as it is distributed now."""
         return self._services
 
-    def adopt(self, dvipa: Address, ports: tuple[int, ...], hold_ms: int) -> None:
+    def adopt(self, adopted: Adopted, hold_ms: int) -> None:
         """Services that a former daemon left in the data plane.
 
-        They stay as they are for `hold_ms`: the targets need that time to say what they have.
+        They stay as they are for `hold_ms`: the targets need that time to say what they have. But
+        a target that the profile does not list any more gets nothing from the first moment.
         """
-        self._adopted |= {(dvipa, port) for port in ports}
+        for service in adopted.services:
+            self._adopted[adopted.dvipa, service.port] = service.ring
         self._hold_until_ms = max(self._hold_until_ms, self._context.now_ms + hold_ms)
 
     def refresh(self, owned: Iterable[Address]) -> None:
         """Bring the data plane's services to what DPT and profile say."""
         if self._context.now_ms < self._hold_until_ms:
+            self._unlist()
             return
         wanted: dict[tuple[Address, int], Service] = {}
         for dvipa in owned:
@@ -77,6 +80,17 @@ class Distributor:
         for key in sorted(self._adopted - wanted.keys(), key=str):
             self._context.emit(RemoveService(*key))
         self._adopted.clear()
+
+    def _unlist(self) -> None:
+        """Adopted services lose the targets that the statements do not name."""
+        for (dvipa, port), ring in self._adopted.items():
+            row = covering(self._effective(dvipa), port)
+            if row is None:
+                continue  # another node may say how it is distributed, and did not yet
+            listed = tuple(xcf for xcf in ring if target_spec(row, xcf))
+            if listed != ring:
+                self._adopted[dvipa, port] = listed
+                self._context.emit(SetService(dvipa, port, listed, row.offload))
 
     def _candidates(self) -> list[Candidate]:
         settings = self._context.settings

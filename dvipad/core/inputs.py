@@ -12,18 +12,25 @@ from dvipad.wire.events import HostAnswered, MessageReceived, PeerDown, PeerUp
 
 
 @dataclass(frozen=True, slots=True)
+class AdoptedService:
+    """A port that a former daemon distributed over `ring` (XCF addresses)."""
+
+    port: int
+    ring: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Adopted:
     """A DVIPA that the data plane of a former daemon still serves.
 
-    `owned`: it was the distributor, with `epoch`; `collecting`: its CRT was not complete;
-    `ports`: those that it distributed.
+    `owned`: it was the distributor, with `epoch`; `collecting`: its CRT was not complete.
     """
 
     dvipa: Address
     owned: bool
     epoch: int = 0
     collecting: bool = False
-    ports: tuple[int, ...] = ()
+    services: tuple[AdoptedService, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

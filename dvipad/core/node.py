@@ -191,9 +191,9 @@ class Node:
         self.owners.parts.adopt(adopted.dvipa)
         if adopted.owned and self.owners.adopt(adopted):
             hold_ms = 2 * self.context.settings.timers.join_ms
-            self.distributor.adopt(adopted.dvipa, adopted.ports, hold_ms)
+            self.distributor.adopt(adopted, hold_ms)
         else:
-            self.distributor.adopt(adopted.dvipa, adopted.ports, 0)
+            self.distributor.adopt(adopted, 0)
             self.target.adopt(adopted.dvipa)
 
     def _peer(self, event: PeerUp | PeerDown | HostAnswered) -> None:

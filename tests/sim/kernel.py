@@ -36,6 +36,7 @@ from dvipad.core.effects import (
 )
 from dvipad.core.inputs import (
     Adopted,
+    AdoptedService,
     ConnectionsCounted,
     CrtDumped,
     Input,
@@ -136,10 +137,14 @@ class Kernel:
                 rules.role is Role.OWNER and self.addresses.get(dvipa, False),
                 rules.epoch,
                 rules.collecting,
-                tuple(sorted(port for known, port in self.services if known == dvipa)),
+                self._adopted_services(dvipa),
             )
             for dvipa, rules in self.dvipas.items()
         )
+
+    def _adopted_services(self, dvipa: Address) -> tuple[AdoptedService, ...]:
+        known = sorted((port, row.ring) for (of, port), row in self.services.items() if of == dvipa)
+        return tuple(AdoptedService(port, ring) for port, ring in known)
 
     def carry_out(self, effect: KernelEffect, now_ms: int) -> Input | None:
         """Carry `effect` out; returns the answer of those that ask for one."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from dvipad.config.model import TargetSpec
 from dvipad.core.context import REPORT_AGAIN_MS, RETRY_MS, SHOW_AGAIN_MS, NodeSettings
 from dvipad.core.effects import (
     Announce,
@@ -17,6 +20,7 @@ from dvipad.core.effects import (
 )
 from dvipad.core.inputs import (
     Adopted,
+    AdoptedService,
     CrtDumped,
     EffectDone,
     EffectFailed,
@@ -29,6 +33,8 @@ from dvipad.core.vipa import State
 from dvipad.wire.events import DownReason, MessageReceived, PeerDown, PeerUp
 from dvipad.wire.messages import Dvipa, Member, Members, Move, VipaEntry, VipaList
 from tests.unit_core_cluster import DVIPA, PROFILES, ROWS, TIMERS, XCF, Cluster, cluster
+
+BOTH = AdoptedService(80, (XCF["t1"], XCF["t2"]))
 
 
 def test_the_primary_takes_it_and_distributes_to_the_targets() -> None:
@@ -96,7 +102,7 @@ def test_a_clean_stop_gives_it_to_the_backup_without_a_takeover() -> None:
 def test_a_restarted_daemon_goes_on_and_compares_its_own_connections() -> None:
     made = cluster()
     made.end("lb1", DownReason.LOST)
-    made.start("lb1", Adopted(DVIPA, True, 1, False, (80,)))
+    made.start("lb1", Adopted(DVIPA, True, 1, False, (BOTH,)))
     assert (made.state("lb1"), made.state("lb2")) == (State.ACTIVE, State.BACKUP)
     own = [
         effect
@@ -107,6 +113,18 @@ def test_a_restarted_daemon_goes_on_and_compares_its_own_connections() -> None:
     made.pass_time(made.now_ms + REPORT_AGAIN_MS)
     again = made.of("lb1", RetainConnections)
     assert len(again) >= 2 * len(XCF)
+
+
+def test_what_a_restarted_daemon_adopts_loses_targets_that_are_not_listed() -> None:
+    made = cluster()
+    made.end("lb1", DownReason.LOST)
+    listed = (TargetSpec(XCF["t1"]), TargetSpec(XCF["t2"]))
+    rows = (replace(ROWS[0], targets=listed),)
+    made.profiles = {**PROFILES, "lb1": replace(PROFILES["lb1"], distributes=rows)}
+    strangers = AdoptedService(80, (XCF["t1"], XCF["lb2"], XCF["t2"]))
+    made.start("lb1", Adopted(DVIPA, True, 1, False, (strangers,)))
+    kept = (XCF["t1"], XCF["t2"])
+    assert made.of("lb1", SetService)[0] == SetService(DVIPA, 80, kept, False)
 
 
 def test_a_failed_owner_is_fit_again_in_the_eyes_of_all() -> None:
