@@ -41,6 +41,7 @@ def many(first: int, count: int) -> int:
     """Run `count` seeds from `first`; returns how many failed."""
     started = time.monotonic()
     failed: list[int] = []
+    gc.freeze()  # what is imported need not be looked at again and again
     with Pool(PROCESSES, gc.disable) as pool:  # `check` collects, between simulations
         seeds = range(first, first + count)
         for done, (seed, problem) in enumerate(pool.imap_unordered(check, seeds, 20), 1):
