@@ -10,6 +10,7 @@
 #include "dvipad.h"
 #include "ended.h"
 #include "forward.h"
+#include "guard.h"
 #include "icmp.h"
 #include "lease.h"
 #include "maps.h"
@@ -24,6 +25,7 @@ char LICENSE[] SEC("license") = "GPL";
 /* What becomes of a TCP packet, when it is not a target index (THIS_NODE: to the local stack). */
 #define VERDICT_DROP (-1)
 #define VERDICT_LEAVE (-2) /* as it came, tunnel and all */
+#define VERDICT_QUEUE (-3) /* to the queue worker */
 
 static __always_inline int drop(enum counter reason)
 {
@@ -59,8 +61,8 @@ static __always_inline int owner_miss(struct __sk_buff *skb, const struct ip *ip
 	if (!service)
 		return collecting ? drop(COUNT_COLLECTING) : local(COUNT_NO_SERVICE);
 	if (!(service->flags & SERVICE_OFFLOAD) && ask_worker(skb, own)) {
-		skb->mark = own->mark;
-		return local(COUNT_QUEUED);
+		count(COUNT_QUEUED);
+		return VERDICT_QUEUE;
 	}
 	return choose(service, segment);
 }
@@ -133,9 +135,7 @@ static __always_inline int decide(struct __sk_buff *skb, const struct ip *ip,
 		return drop(COUNT_LEASE_LAPSED);
 	target = crt_lookup(&segment);
 	if (target != MISS) {
-		if (target == THIS_NODE)
-			skb->mark = 0;
-		else if (came_from(target, outer))
+		if (target != THIS_NODE && came_from(target, outer))
 			/* In the moment of a move it took a SYN of ours for one that it has to
 			 * decide, and chose us: two that take each other for the target must not
 			 * play ball with it. */
@@ -171,7 +171,11 @@ static __always_inline int distribute(struct __sk_buff *skb, const struct ip *ip
 		return DROP;
 	if (verdict == VERDICT_LEAVE)
 		return PASS;
-	return verdict == THIS_NODE ? deliver(skb, outer) : forward(skb, verdict, ip, outer, own);
+	if (verdict == VERDICT_QUEUE)
+		return deliver(skb, outer, own->queue_mark);
+	if (verdict == THIS_NODE)
+		return deliver(skb, outer, own->seen_mark);
+	return forward(skb, verdict, ip, outer, own);
 }
 
 /* A packet for this node's XCF address with a tunnel's protocol number. On success `ip` is the
@@ -253,6 +257,16 @@ int dvipad_egress(struct __sk_buff *skb)
 		return DROP;
 	}
 	return tcp_egress(skb, &ip);
+}
+
+/* A match of a netfilter rule: the packets that it drops. */
+SEC("socket")
+int dvipad_guard(struct __sk_buff *skb)
+{
+	if (!is_unseen(skb))
+		return 0;
+	count(COUNT_UNSEEN);
+	return 1;
 }
 
 /* Run by user space, not attached. */

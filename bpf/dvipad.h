@@ -12,7 +12,7 @@
 #include <linux/types.h>
 
 /* Grows with every change of a struct below that sizes alone would not reveal. */
-#define LAYOUT_VERSION 2
+#define LAYOUT_VERSION 3
 
 #define DVIPAS_MAX 1024
 #define SERVICES_MAX 1024
@@ -110,13 +110,13 @@ struct settings {
 	__u32 layout;       /* LAYOUT_VERSION of who created the maps */
 	__u32 xcf_family;   /* 4 or 6 */
 	__u32 tunnel;       /* enum tunnel: how we encapsulate; we accept both */
-	__u32 mark;         /* of SYNs for NFQUEUE */
+	__u32 queue_mark;   /* of SYNs for NFQUEUE */
+	__u32 seen_mark;    /* of all else that is left to the local stack (guard.h) */
 	__u32 window;       /* SYNs that the worker may leave undecided */
 	__be16 liveness_port; /* UDP on 127.0.0.1, held by the worker */
 	__u16 mss4;         /* ceiling of the MSS option from an IPv4 DVIPA */
 	__u16 mss6;
 	__be16 mesh_port; /* on which the daemon listens at `xcf` */
-	__u16 pad[2];
 };
 
 /* Memory-mapped by user space: `beat_ns` and `done` by the worker, the lease by the daemon. */
@@ -195,6 +195,7 @@ enum counter {
 	COUNT_MSS_CLAMPED,          /* MSS option of a DVIPA made to fit the tunnel */
 	COUNT_REFUSAL_HELD,         /* dropped: our stack refused what targets serve (refusal.h) */
 	COUNT_RELAYED_BACK,         /* our target took us for its own: accepted, or dropped */
+	COUNT_UNSEEN,               /* dropped: our program is not on the uplink (guard.h) */
 	COUNTERS,
 };
 

@@ -95,9 +95,10 @@ static __always_inline long strip(struct __sk_buff *skb, const struct outer *out
 	return outer->ip.version == outer->version || set_ethertype(skb, outer->version) ? 0 : -1;
 }
 
-/* Hands the packet to the local stack, without its tunnel if it came through one. */
-static __always_inline int deliver(struct __sk_buff *skb, const struct outer *outer)
+/* Hands the packet to the local stack with this mark, without its tunnel if it came through one. */
+static __always_inline int deliver(struct __sk_buff *skb, const struct outer *outer, __u32 mark)
 {
+	skb->mark = mark;
 	if (!outer->inner)
 		return PASS;
 	if (strip(skb, outer)) {

@@ -23,13 +23,14 @@ from typing import Final
 
 from dvipad import logs
 from dvipad.adapters.features import Features, detect
+from dvipad.adapters.guard import keep_guard
 from dvipad.adapters.kernel import Kernel
 from dvipad.adapters.links import LinkWatcher
 from dvipad.adapters.mesh import MeshTransport, TransportSettings
 from dvipad.adapters.notify import notify
 from dvipad.adapters.orders_file import OrdersFile
 from dvipad.adapters.queue_keeper import QueueKeeper
-from dvipad.adapters.rules import Rules
+from dvipad.adapters.rules import queue_rules
 from dvipad.adapters.runner import Runner
 from dvipad.care import Care
 from dvipad.config.check import Configuration, load
@@ -40,7 +41,7 @@ from dvipad.core.inputs import Input, Ordered, ProfileChanged, Stalled, Started,
 from dvipad.core.node import Node
 from dvipad.core.orders import Orders
 from dvipad.operator import Operator
-from dvipad.setup import core_settings, kernel_settings, mesh_settings, queue_settings
+from dvipad.setup import core_settings, kernel_settings, mesh_settings, node_guard, queue_settings
 from dvipad.wire.events import DownReason, MeshEvent, PeerDown, PeerUp
 
 LEASE_INTERVAL_S: Final = 0.05
@@ -75,6 +76,7 @@ class Daemon:
         self._commands = ThreadPoolExecutor(1, thread_name_prefix="commands")
         self._path = path
         self._timer: asyncio.TimerHandle | None = None
+        self._repair_now = asyncio.Event()
         self._left = asyncio.Event()
         self._renewed_ms = now_ms()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -84,10 +86,10 @@ class Daemon:
     async def run(self) -> None:
         """Start everything, serve until the node is told to leave, and leave."""
         loop = asyncio.get_running_loop()
-        settings = kernel_settings(self.config, polling=not self._features.tracepoint)
+        settings = kernel_settings(self.config, self._features)
         self.kernel = await loop.run_in_executor(self.thread, Kernel, settings)
         self.mesh = MeshTransport(TransportSettings(mesh_settings(self.config)), self._mesh_events)
-        self.queue = self._queue_keeper(settings.plane.mark)
+        self.queue = self._queue_keeper(settings.plane.queue_mark)
         self.operator = Operator(self)
         heard = self.operator.activation.heard
         self.care = Care(self)
@@ -95,6 +97,7 @@ class Daemon:
         self.runner = Runner(self.kernel, self.thread, self.mesh, *ends)
         self._orders_file = OrdersFile(self.config.paths.run, self.config.paths.state)
         self.orders = self._orders_file.load()
+        self._guard = node_guard(self._features, settings.plane)
         adopted = await loop.run_in_executor(self.thread, self.kernel.adopted)
         if self.kernel.plane.grace_over() and any(row.owned for row in adopted):
             self.feed(Stalled())  # others may have taken over what it owned
@@ -141,7 +144,7 @@ class Daemon:
         """Without NFQUEUE the kernel makes every choice itself."""
         if self._features.queue is None:
             return None
-        rules = Rules(self._features.queue, mark, self.config.queue.number)
+        rules = queue_rules(self._features.queue, mark, self.config.queue.number)
         return QueueKeeper(queue_settings(self.config), rules, self._commands)
 
     def _signals(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -151,11 +154,13 @@ class Daemon:
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         self._renewed_ms = now_ms()
-        self.links = LinkWatcher(self.config.uplinks, self.mesh.counters)
+        self.links = LinkWatcher(self.config.uplinks, self.mesh.counters, self._repair_now.set)
         self._spawn(self.runner.run())
         self._spawn(self._every(LEASE_INTERVAL_S, self._renew_lease))
         self._spawn(self._repair())
         self._spawn(self.care.run())
+        if self._guard is not None:
+            self._spawn(keep_guard(self._guard, self._commands))
         if self.queue is not None:
             self._spawn(self.queue.keep())
             self._spawn(self.queue.repair())
@@ -173,13 +178,18 @@ class Daemon:
             await self.queue.stop()
         hidden = frozenset(self.node.target.hidden)
         idle = await loop.run_in_executor(self.thread, self.kernel.idle, hidden)
-        end = self.kernel.destroy if idle else self.kernel.close
+        end = self._destroy if idle else self.kernel.close
         await loop.run_in_executor(self.thread, end)
         await self.operator.stop()
         self.thread.shutdown()
         self.care.close()
         self._commands.shutdown()
         log.info("left%s", "" if idle else ", hidden addresses stay for their connections")
+
+    def _destroy(self) -> None:
+        if self._guard is not None:
+            self._guard.remove()  # before the programs go, or their packets would be dropped
+        self.kernel.destroy()
 
     # -- inputs and effects -------------------------------------------------------------------
 
@@ -281,7 +291,9 @@ class Daemon:
     async def _repair(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(REPAIR_INTERVAL_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._repair_now.wait(), REPAIR_INTERVAL_S)
+            self._repair_now.clear()
             try:
                 missing = await loop.run_in_executor(self.thread, self.kernel.repair)
             except OSError as error:
@@ -351,10 +363,13 @@ def cleanup(path: Path) -> int:
         return 2
     features = detect()
     try:
-        settings = kernel_settings(config, polling=not features.tracepoint)
+        settings = kernel_settings(config, features)
+        guard = node_guard(features, settings.plane)
+        if guard is not None:
+            guard.remove()
         Kernel(settings).destroy()
         if features.queue is not None:
-            Rules(features.queue, settings.plane.mark, config.queue.number).remove()
+            queue_rules(features.queue, settings.plane.queue_mark, config.queue.number).remove()
     except OSError as error:
         log.critical("cannot clean up: %s", error)
         return 1

@@ -9,9 +9,12 @@ from typing import Final
 from dvipad.adapters.bind_events import BindSettings
 from dvipad.adapters.bpf.layout import Tunnel
 from dvipad.adapters.bpf.settings import PlaneSettings, object_file
+from dvipad.adapters.features import Features
+from dvipad.adapters.guard import guard_rules
 from dvipad.adapters.kernel import KernelSettings
 from dvipad.adapters.queue import QueueSettings
 from dvipad.adapters.socket_events import SocketSettings
+from dvipad.adapters.xtables import XtablesRules
 from dvipad.config.node import NodeConfig, Quorum
 from dvipad.core.context import NodeSettings, Timers
 from dvipad.wire.mesh import MeshSettings
@@ -89,15 +92,23 @@ def plane_settings(config: NodeConfig) -> PlaneSettings:
     )
 
 
-def kernel_settings(config: NodeConfig, polling: bool) -> KernelSettings:
-    """Everything that works in the kernel; `polling`: sockets are listed at intervals."""
+def kernel_settings(config: NodeConfig, features: Features) -> KernelSettings:
+    """Everything that works in the kernel, with what this host has."""
     sockets = SocketSettings(
         config.paths.bpffs / "sockets",
         object_file("sockets.bpf.o"),
         config.tables.established,
     )
     binds = BindSettings(config.paths.bpffs / "binds", object_file("binds.bpf.o"))
+    polling = not features.tracepoint
     return KernelSettings(plane_settings(config), sockets, binds, config.paths.run, polling)
+
+
+def node_guard(features: Features, plane: PlaneSettings) -> XtablesRules | None:
+    """The guard of the data plane, None when this host cannot have it."""
+    if features.guard is None:
+        return None
+    return guard_rules(features.guard, plane.seen_mark, plane.guard())
 
 
 def queue_settings(config: NodeConfig) -> QueueSettings:

@@ -11,8 +11,11 @@ from typing import Final
 from netfilterqueue import NetfilterQueue
 
 from dvipad.adapters.bpf.libbpf import BpfError, library
+from dvipad.adapters.commands import Run, run_command
+from dvipad.adapters.guard import probe_guard
 from dvipad.adapters.inet_diag import InetDiag
-from dvipad.adapters.rules import Backend, Run, probe, run_command
+from dvipad.adapters.rules import Backend, probe
+from dvipad.adapters.xtables import Xtables
 
 TRACEPOINT_BTF: Final = "btf_trace_inet_sock_set_state"
 _BTF_KIND_TYPEDEF: Final = 8
@@ -41,10 +44,11 @@ class Missing:
 @dataclass(frozen=True, slots=True)
 class Features:
     """What was found. `queue`: how the rule for SYNs gets in, None when there is no NFQUEUE
-    (or a fatal lack kept from trying). `tracepoint`: socket events come from the kernel,
-    otherwise sockets are polled."""
+    (or a fatal lack kept from trying). `guard`: the same for the guard's rules. `tracepoint`:
+    socket events come from the kernel, otherwise sockets are polled."""
 
     queue: Backend | None
+    guard: Xtables | None
     tracepoint: bool
     missing: tuple[Missing, ...]
 
@@ -95,6 +99,13 @@ _QUEUE: Final = Missing(
     False,
     "the eBPF program chooses every target by itself",
 )
+_GUARD: Final = Missing(
+    "iptables with the match `bpf`",
+    "the guard, to survive that somebody takes our programs off an uplink",
+    "install the package iptables, and use a kernel with CONFIG_NETFILTER_XT_MATCH_BPF",
+    False,
+    "connections are reset when that happens",
+)
 
 
 def detect(run: Run = run_command) -> Features:
@@ -113,11 +124,14 @@ def detect(run: Run = run_command) -> Features:
         )
         missing += [each for each, present in checks if not present()]
     if any(each.fatal for each in missing):
-        return Features(None, _TRACEPOINT not in missing, tuple(missing))
+        return Features(None, None, _TRACEPOINT not in missing, tuple(missing))
     backend = probe(run) if _has_nfnetlink_queue() else None
     if backend is None:
         missing.append(_QUEUE)
-    return Features(backend, _TRACEPOINT not in missing, tuple(missing))
+    guard = probe_guard(run)
+    if guard is None:
+        missing.append(_GUARD)
+    return Features(backend, guard, _TRACEPOINT not in missing, tuple(missing))
 
 
 def _missing_capabilities(status: str) -> list[Missing]:

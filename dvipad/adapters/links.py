@@ -1,9 +1,11 @@
-"""When a cable is back, neighbours are asked for again at once.
+"""What happens to the uplinks that cannot wait for the next look at them.
 
 Linux forgets the neighbours of a link that loses its carrier. Whatever is sent meanwhile asks for
 them into a dead link, and asks again a second later, however soon the link is back: a hundred
 milliseconds without a cable are a second without heartbeats and tunnels. So questions that are
 open are withdrawn when the carrier returns (rtnetlink(7)); the next packet asks again.
+
+A TC filter or its qdisc that is taken off an uplink may be ours.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import asyncio
 import contextlib
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from socket import AF_NETLINK, SOCK_NONBLOCK, SOCK_RAW, if_nametoindex, socket
 from typing import Final
 
@@ -23,10 +25,13 @@ _MAX_READ: Final = 1024
 _BUFFER_BYTES: Final = 1 << 16
 _NETLINK_ROUTE: Final = 0
 _RTMGRP_LINK: Final = 1
+_RTMGRP_TC: Final = 8
 _RTM_NEWLINK: Final = 16
 _RTM_NEWNEIGH: Final = 28
 _RTM_DELNEIGH: Final = 29
 _RTM_GETNEIGH: Final = 30
+_RTM_DELQDISC: Final = 37
+_RTM_DELTFILTER: Final = 45
 _NLM_F_REQUEST: Final = 0x1
 _NLM_F_DUMP: Final = 0x300
 _NLMSG_ERROR: Final = 2
@@ -36,6 +41,7 @@ _NUD_INCOMPLETE: Final = 0x01
 _NDA_DST: Final = 1
 _HEADER: Final = struct.Struct("=IHHII")
 _LINK: Final = struct.Struct("=BxHiII")
+_TRAFFIC: Final = struct.Struct("=Bxxxi")
 _NEIGHBOUR: Final = struct.Struct("=BxxxiHBB")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 
@@ -43,16 +49,23 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 class LinkWatcher:
     """Watches the carrier of `uplinks`; needs CAP_NET_ADMIN to do more than watch.
 
-    `counters` counts `carrier_back` and `neighbours_asked_again`.
+    `counters` counts `carrier_back`, `neighbours_asked_again` and `filters_removed`;
+    `filters_removed` is called when a TC filter was taken off one of them.
     """
 
-    def __init__(self, uplinks: Iterable[str], counters: Counter[str]) -> None:
+    def __init__(
+        self,
+        uplinks: Iterable[str],
+        counters: Counter[str],
+        filters_removed: Callable[[], object],
+    ) -> None:
+        self._filters_removed = filters_removed
         self._uplinks = tuple(uplinks)
         self._counters = counters
         self._carrier: dict[int, bool] = {}
         self._loop = asyncio.get_running_loop()
         self._events = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, _NETLINK_ROUTE)
-        self._events.bind((0, _RTMGRP_LINK))
+        self._events.bind((0, _RTMGRP_LINK | _RTMGRP_TC))
         self._loop.add_reader(self._events.fileno(), self._readable)
 
     def close(self) -> None:
@@ -72,6 +85,9 @@ class LinkWatcher:
                     self._carrier[index] = carrier
                     if carrier:
                         self._back(index)
+            if indexes.intersection(filters_removed(data)):
+                self._counters["filters_removed"] += 1
+                self._filters_removed()
 
     def _indexes(self) -> set[int]:
         found = set()
@@ -110,6 +126,13 @@ def links(data: bytes) -> Iterator[tuple[int, bool]]:
         if kind == _RTM_NEWLINK and len(body) >= _LINK.size:
             _, _, index, flags, _ = _LINK.unpack_from(body)
             yield index, bool(flags & _IFF_LOWER_UP)
+
+
+def filters_removed(data: bytes) -> Iterator[int]:
+    """Index of each interface that lost a TC filter or a queueing discipline."""
+    for kind, body in _messages(data):
+        if kind in (_RTM_DELTFILTER, _RTM_DELQDISC) and len(body) >= _TRAFFIC.size:
+            yield _TRAFFIC.unpack_from(body)[1]
 
 
 def withdrawal(family: int, index: int, address: bytes) -> bytes:

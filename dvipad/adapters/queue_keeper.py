@@ -13,14 +13,13 @@ from concurrent.futures import Executor
 from typing import Final, TypeVar
 
 from dvipad.adapters.queue import QueueSettings, QueueSupervisor
-from dvipad.adapters.rules import Rules
+from dvipad.adapters.rule_keeper import KernelRules, keep_rules
 
 READY_S: Final = 60.0
 """Two interpreters have to start for it, on a host that may be busy with all else that boots;
 systemd waits for 90 s."""
 RESTART_S: Final = 1.0
 """Between two attempts to start a supervisor."""
-REPAIR_S: Final = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +29,7 @@ T = TypeVar("T")
 class QueueKeeper:
     """`thread` runs the commands that look after the rule; they may take a while."""
 
-    def __init__(self, settings: QueueSettings, rules: Rules, thread: Executor) -> None:
+    def __init__(self, settings: QueueSettings, rules: KernelRules, thread: Executor) -> None:
         self._settings = settings
         self._rules = rules
         self._thread = thread
@@ -57,14 +56,7 @@ class QueueKeeper:
 
     async def repair(self) -> None:
         """Put the rule back when somebody removed it, until cancelled."""
-        while True:
-            await asyncio.sleep(REPAIR_S)
-            try:
-                if not await self._off_loop(self._rules.present):
-                    log.warning("somebody removed the rule for NFQUEUE; it is put back")
-                    await self._off_loop(self._rules.ensure)
-            except OSError as error:
-                log.error("the rule for NFQUEUE cannot be put back: %s", error)
+        await keep_rules(self._rules, "the rule for NFQUEUE", self._thread)
 
     async def stop(self) -> None:
         """The worker goes first: without it nothing is marked; without the rule, what is marked

@@ -56,6 +56,10 @@ _PROTOCOL: Final = {4: socket.IPPROTO_IPIP, 6: socket.IPPROTO_IPV6}
 class View(Protocol):
     """What a decision needs of the data plane; ``WorkerView`` is the real one."""
 
+    @property
+    def seen_mark(self) -> int:
+        """Mark of what goes up the local stack."""
+
     def lookup_route(self, key: bytes) -> tuple[int, bool] | None:
         """Target index of a connection in the CRT, and whether it is closing."""
 
@@ -232,7 +236,7 @@ class Worker:
             if state.errors <= TRACEBACKS_MAX:
                 traceback.print_exc(file=sys.stderr)
         if keep:
-            packet.set_mark(0)
+            packet.set_mark(self._view.seen_mark)
             packet.accept()
         else:
             packet.drop()

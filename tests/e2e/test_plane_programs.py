@@ -192,9 +192,10 @@ def test_the_node_itself_as_target(four: Bench) -> None:
     result = four.run("ingress", packet)
     assert (result.verdict, result.packet) == (PASS, packet)
     assert four.counted() == {"chosen": 1}
-    context = struct.pack("=III", 0, 0, four.plane.settings.mark)
-    result = four.run("ingress", packet, context)
-    assert struct.unpack_from("=I", result.context, 8) == (0,), "the mark would queue it again"
+    settings = four.plane.settings
+    result = four.run("ingress", packet, struct.pack("=III", 0, 0, settings.queue_mark))
+    mark = struct.unpack_from("=I", result.context, 8)
+    assert mark == (settings.seen_mark,), "its own would queue it again"
     relayed = through_tunnel(from_client(4, "A"), 4, True)
     assert four.ingress(*relayed).packet == frame(*from_client(4, "A"))
 

@@ -48,7 +48,7 @@ def test_a_syn_for_the_worker_is_marked_and_passes(queued: tuple[Bench, WorkerVi
     packet = frame(*from_client(6, "S"))
     result = made.run("ingress", packet)
     assert (result.verdict, result.packet, made.counted()) == (PASS, packet, {"queued": 1})
-    assert struct.unpack_from("=I", result.context, 8) == (made.plane.settings.mark,)
+    assert struct.unpack_from("=I", result.context, 8) == (made.plane.settings.queue_mark,)
     assert worker.undecided() == 1
     index = worker.choose(pack(DVIPA[6]), PORT)
     assert index is not None

@@ -27,7 +27,7 @@ from dvipad.adapters.bpf.settings import PlaneSettings
 from dvipad.adapters.bpf.worker_view import WorkerView
 from dvipad.adapters.inet_diag import InetDiag, State
 from dvipad.adapters.queue import QueueError, QueueSettings, QueueSupervisor
-from dvipad.adapters.rules import Rules, probe
+from dvipad.adapters.rules import probe, queue_rules
 from dvipad.address import Address
 from tests.e2e.dvs_network import (
     SLOW,
@@ -154,7 +154,7 @@ def start_node(
     queue.wait_ready(10 * SLOW)
     backend = probe()
     assert backend is not None
-    rules = Rules(backend, settings.mark, NUMBER)
+    rules = queue_rules(backend, settings.queue_mark, NUMBER)
     rules.ensure()
     stack.callback(rules.remove)
     for target in TARGETS[version]:

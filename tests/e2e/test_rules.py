@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dvipad.adapters.rules import Backend, Rules, probe
+from dvipad.adapters.rules import Backend, probe, queue_rules
 from tests.e2e.dvs_network import inside, namespace, run
 
 pytestmark = pytest.mark.e2e
@@ -37,7 +37,7 @@ def backends() -> list[Backend]:
 @pytest.mark.parametrize("backend", backends() if probe() else [])
 def test_in_and_out_leaves_no_trace(elsewhere: None, backend: Backend) -> None:
     before = everything()
-    rules = Rules(backend, MARK, 4780)
+    rules = queue_rules(backend, MARK, 4780)
     assert not rules.present()
     rules.remove()
     assert everything() == before
@@ -59,7 +59,7 @@ def test_rules_of_the_host_stay(elsewhere: None, backend: Backend) -> None:
     theirs = ["-m", "mark", "--mark", "0x5", "-m", "comment", "--comment", "not dvipad"]
     run(command, "-t", "raw", "-A", "PREROUTING", *theirs, "-j", "ACCEPT")
     before = everything()
-    rules = Rules(backend, MARK, 4780)
+    rules = queue_rules(backend, MARK, 4780)
     rules.ensure()
     rules.remove()
     assert everything() == before
@@ -67,9 +67,9 @@ def test_rules_of_the_host_stay(elsewhere: None, backend: Backend) -> None:
 
 @pytest.mark.parametrize("backend", backends() if probe() else [])
 def test_another_queue_replaces_the_rule(elsewhere: None, backend: Backend) -> None:
-    Rules(backend, MARK, 1).ensure()
-    Rules(backend, MARK, 2).ensure()
-    assert Rules(backend, MARK, 2).present()
-    assert not Rules(backend, MARK, 1).present()
-    Rules(backend, MARK, 3).remove()
-    assert not Rules(backend, MARK, 2).present()
+    queue_rules(backend, MARK, 1).ensure()
+    queue_rules(backend, MARK, 2).ensure()
+    assert queue_rules(backend, MARK, 2).present()
+    assert not queue_rules(backend, MARK, 1).present()
+    queue_rules(backend, MARK, 3).remove()
+    assert not queue_rules(backend, MARK, 2).present()

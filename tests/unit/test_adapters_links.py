@@ -9,7 +9,7 @@ from socket import AF_INET, AF_INET6
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvipad.adapters.links import links, neighbours_asked, withdrawal
+from dvipad.adapters.links import filters_removed, links, neighbours_asked, withdrawal
 
 LOWER_UP = 0x10000
 INCOMPLETE, REACHABLE = 1, 2
@@ -33,6 +33,12 @@ def neighbour(index: int, state: int, address: str) -> bytes:
 def test_the_carrier_of_each_link_is_read() -> None:
     data = link(3, LOWER_UP | 1) + neighbour(3, REACHABLE, "192.0.2.1") + link(4, 1)
     assert list(links(data)) == [(3, True), (4, False)]
+
+
+def test_filters_that_somebody_removed_are_told_from_new_ones() -> None:
+    body = struct.pack("=BxxxiIII", 0, 7, 0, 0, 0)
+    data = message(44, body) + link(3, LOWER_UP) + message(45, body) + message(37, body)
+    assert list(filters_removed(data)) == [7, 7]
 
 
 def test_only_neighbours_that_have_not_answered_are_asked_again() -> None:
@@ -60,3 +66,4 @@ def test_a_withdrawal_names_the_neighbour() -> None:
 def test_what_is_cut_off_is_left_out(data: bytes) -> None:
     list(links(data))
     list(neighbours_asked(data, 3))
+    list(filters_removed(data))

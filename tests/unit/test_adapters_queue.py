@@ -59,6 +59,10 @@ class Tables:
     def insert_embryonic(self, key: bytes, target: int) -> None:
         self.routes[key] = (target, False)
 
+    @property
+    def seen_mark(self) -> int:
+        return 7
+
     def target(self, index: int) -> Address | None:
         return None if index == 9 else IPv4Address(int(XCF) + index)
 
@@ -182,7 +186,7 @@ def test_each_way_is_counted_and_gets_one_verdict() -> None:
         cut,
         b"\x45garbage",
     )
-    local = ["mark 0", "accept"]
+    local = ["mark 7", "accept"]
     assert [p.verdicts for p in packets] == [["drop"], ["drop"], local, ["drop"], ["drop"], local]
     assert sent == [tables.target(1), tables.target(1)]
     assert state.counters() == {
@@ -199,7 +203,7 @@ def test_each_way_is_counted_and_gets_one_verdict() -> None:
 
 def test_no_service_is_left_to_the_kernel() -> None:
     state, packets, _ = judge(Tables([]), syn(IPv6Address("2001:db8:1::5"), DVIPA6, (1, 80)))
-    assert packets[0].verdicts == ["mark 0", "accept"]
+    assert packets[0].verdicts == ["mark 7", "accept"]
     assert state.no_service == 1
 
 

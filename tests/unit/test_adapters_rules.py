@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+from dvipad.adapters.commands import Outcome, RuleError
+from dvipad.adapters.guard import guard_rules
 from dvipad.adapters.rules import (
     COMMENT,
     Backend,
-    Outcome,
-    RuleError,
-    Rules,
     nft_transaction,
-    our_lines,
     probe,
-    table_is_unused,
-    xtables_rule,
+    queue_rules,
+    xtables_rules,
 )
+from dvipad.adapters.xtables import Xtables, our_lines, table_is_unused
 
 LISTED = """-P PREROUTING ACCEPT
 -A PREROUTING -p udp -m comment --comment "not dvipad" -j ACCEPT
@@ -43,8 +43,9 @@ class Host:
 
 
 def test_only_lines_with_our_comment_are_ours() -> None:
-    (ours,) = our_lines(LISTED)
-    assert ours == ["-A", "PREROUTING", *xtables_rule(0x6D61, 7, COMMENT)]
+    (ours,) = our_lines(LISTED, COMMENT)
+    (rule,) = xtables_rules(Backend.IPTABLES_NFT, 0x6D61, 7, Host([])).rules
+    assert ours == ["-A", "PREROUTING", *rule.words(COMMENT)]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_probe_takes_the_first_that_serves_both_families(
 
 def test_failure_carries_the_words_of_the_command() -> None:
     with pytest.raises(RuleError, match="refused"):
-        Rules(Backend.IPTABLES_LEGACY, 1, 2, Host([])).ensure()
+        queue_rules(Backend.IPTABLES_LEGACY, 1, 2, Host([])).ensure()
 
 
 def test_nft_transaction_replaces_the_table_and_never_bypasses() -> None:
@@ -84,10 +85,19 @@ def test_nft_rule_is_recognised_by_mark_and_queue() -> None:
     ]
     listed = json.dumps({"nftables": [{"table": {}}, {"rule": {"expr": expression}}]})
     host = Host(["list"], listed)
-    assert Rules(Backend.NFT, 5, 3, host).present()
-    assert not Rules(Backend.NFT, 5, 4, host).present()
-    Rules(Backend.NFT, 5, 3, host).ensure()
+    assert queue_rules(Backend.NFT, 5, 3, host).present()
+    assert not queue_rules(Backend.NFT, 5, 4, host).present()
+    queue_rules(Backend.NFT, 5, 3, host).ensure()
     assert all("list" in command for command in host.commands)
+
+
+def test_the_guard_drops_before_the_mark_goes() -> None:
+    drop, unmark = guard_rules(Xtables.NFT, 0x6D, Path("/pins/guard"), Host([])).rules
+    assert drop.target == ("-j", "DROP")
+    assert drop.match[-2:] == ("--object-pinned", "/pins/guard")
+    assert "!" in drop.match
+    assert "!" not in unmark.match
+    assert unmark.target[1] == "MARK"
 
 
 def test_a_table_counts_as_unused_only_when_nothing_is_in_it() -> None:

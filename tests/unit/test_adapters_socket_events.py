@@ -120,6 +120,6 @@ def test_features_say_what_needs_what_is_missing() -> None:
     assert not has_bpffs("nodev\tbpf_other\n")
     harmless = Missing("A", "B", "do C", False, "D happens")
     fatal = Missing("E", "F", "do G", True)
-    assert Features(None, True, (harmless, fatal)).fatal() == (fatal,)
+    assert Features(None, None, True, (harmless, fatal)).fatal() == (fatal,)
     assert harmless.text() == "A is missing; needed by B; do C; until then D happens"
     assert fatal.text() == "E is missing; needed by F; do G"

@@ -158,7 +158,7 @@ def test_settings_compile_for_the_program() -> None:
     )
     value = compile_settings(settings, 1500)
     assert bytes(value.xcf) == pack(settings.xcf)
-    assert (value.xcf_family, value.tunnel, value.mark) == (4, 1, settings.mark)
+    assert (value.xcf_family, value.tunnel, value.queue_mark) == (4, 1, settings.queue_mark)
     assert bytes(value.liveness_port) == b"\x12\x34"
     assert value.stale_ns == 300_000_000
     assert value.budget_cost_ns == value.budget_burst_ns == 100_000_000, "one SYN must fit"

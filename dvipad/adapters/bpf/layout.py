@@ -16,7 +16,7 @@ from typing import Final
 
 from dvipad.address import Address, pack, unpack
 
-LAYOUT_VERSION: Final = 2
+LAYOUT_VERSION: Final = 3
 DVIPAS_MAX: Final = 1024
 SERVICES_MAX: Final = 1024
 TARGETS_MAX: Final = 256
@@ -59,6 +59,8 @@ MAPS: Final = (
     "endings",
 )
 """The maps of the data plane, each pinned by its name."""
+GUARD: Final = "guard"
+"""Name of the pinned program that netfilter asks (``bpf/guard.h``)."""
 
 
 class Role(IntEnum):
@@ -205,7 +207,8 @@ class Settings(ctypes.Structure):
     layout: int
     xcf_family: int
     tunnel: int
-    mark: int
+    queue_mark: int
+    seen_mark: int
     window: int
     liveness_port: ctypes.Array[ctypes.c_ubyte]
     mss4: int
@@ -219,13 +222,13 @@ class Settings(ctypes.Structure):
         ("layout", ctypes.c_uint32),
         ("xcf_family", ctypes.c_uint32),
         ("tunnel", ctypes.c_uint32),
-        ("mark", ctypes.c_uint32),
+        ("queue_mark", ctypes.c_uint32),
+        ("seen_mark", ctypes.c_uint32),
         ("window", ctypes.c_uint32),
         ("liveness_port", ctypes.c_ubyte * 2),
         ("mss4", ctypes.c_uint16),
         ("mss6", ctypes.c_uint16),
         ("mesh_port", ctypes.c_ubyte * 2),
-        ("pad", ctypes.c_uint16 * 2),
     )
 
 
@@ -289,6 +292,7 @@ COUNTERS: Final = (
     "mss_clamped",
     "refusal_held",
     "relayed_back",
+    "unseen",
 )
 """Names of ``enum counter``, in its order; ``bpf/dvipad.h`` says what each means."""
 

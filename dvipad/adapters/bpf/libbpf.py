@@ -310,6 +310,13 @@ class BpfObject:
                 f"it needs {needs}\n{log_tail()}",
             )
 
+    def pin_program(self, name: str, path: Path) -> None:
+        """Keeps the loaded program called `name` at `path`, instead of what is pinned there."""
+        new = path.with_name(f"{path.name}_new")
+        new.unlink(missing_ok=True)
+        check(library().bpf_obj_pin(self.program(name).fd, os.fsencode(new)), f"pin {path}")
+        new.rename(path)
+
     def map_fd(self, name: str) -> int:
         """A descriptor of its own (the caller closes it) of the loaded map called `name`."""
         pointer = library().bpf_object__find_map_by_name(self._pointer, name.encode())

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Final
 
 from dvipad.adapters.bpf import bpffs, device, tc
-from dvipad.adapters.bpf.layout import LAYOUT_VERSION, MAPS, Settings, Uplink, index_key, key_index
+from dvipad.adapters.bpf.layout import (
+    GUARD,
+    LAYOUT_VERSION,
+    MAPS,
+    Settings,
+    Uplink,
+    index_key,
+    key_index,
+)
 from dvipad.adapters.bpf.libbpf import BpfError, BpfObject, MapDefinition
 from dvipad.adapters.bpf.maps import Map
 from dvipad.adapters.bpf.settings import PlaneSettings
@@ -42,6 +50,7 @@ def load(settings: PlaneSettings) -> tuple[BpfObject, dict[str, Map]]:
             definition.set_pin_path(path)
         _compare_layout(settings.pin_dir)
         loaded.load(NEEDS)
+        loaded.pin_program("dvipad_guard", settings.guard())
         maps = {each.name: Map(loaded.map_fd(each.name)) for each in definitions}
     except BaseException:
         loaded.close()
@@ -147,4 +156,4 @@ def remove(pin_dir: Path) -> None:
         for key, _value in list(uplinks.items()):
             detach(uplinks, key)
         uplinks.close()
-    bpffs.clear(pin_dir, MAPS)
+    bpffs.clear(pin_dir, (*MAPS, GUARD))

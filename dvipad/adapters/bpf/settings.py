@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dvipad.adapters.bpf.layout import LAYOUT_VERSION, Settings, Tunnel
+from dvipad.adapters.bpf.layout import GUARD, LAYOUT_VERSION, Settings, Tunnel
 from dvipad.address import Address, pack
 
-DEFAULT_MARK: Final = 0x64760001
+QUEUE_MARK: Final = 0x64760001
 """Mark of SYNs on their way to NFQUEUE; high bits spell "dv", to stay clear of others' marks."""
+SEEN_MARK: Final = 0x64760002
+"""Mark of all else that the program leaves to the local stack; the guard takes it away."""
 
 DEFAULT_PIN_DIR: Final = Path("/sys/fs/bpf/dvipad")
 OBJECT_NAME: Final = "distribute.bpf.o"
@@ -49,7 +51,8 @@ class PlaneSettings:
     tunnel: Tunnel = Tunnel.IPIP
     pin_dir: Path = DEFAULT_PIN_DIR
     object_path: Path | None = None
-    mark: int = DEFAULT_MARK
+    queue_mark: int = QUEUE_MARK
+    seen_mark: int = SEEN_MARK
     liveness_port: int = 4780
     mesh_port: int = 4780
     stale_ms: int = 300
@@ -62,6 +65,10 @@ class PlaneSettings:
     def program(self) -> Path:
         """The object file to load."""
         return self.object_path or object_file(OBJECT_NAME)
+
+    def guard(self) -> Path:
+        """Where the program is pinned that netfilter asks."""
+        return self.pin_dir / GUARD
 
 
 def clamped_mss(mtu: int, xcf_version: int, dvipa_version: int) -> int:
@@ -86,7 +93,8 @@ def compile_settings(settings: PlaneSettings, mtu: int) -> Settings:
         layout=LAYOUT_VERSION,
         xcf_family=version,
         tunnel=settings.tunnel,
-        mark=settings.mark,
+        queue_mark=settings.queue_mark,
+        seen_mark=settings.seen_mark,
         window=settings.window,
         liveness_port=_port(settings.liveness_port),
         mesh_port=_port(settings.mesh_port),

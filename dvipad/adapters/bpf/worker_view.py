@@ -90,9 +90,9 @@ class WorkerView:
         return int.from_bytes(bytes(self._settings.liveness_port), "big")
 
     @property
-    def mark(self) -> int:
-        """Mark of the SYNs that the eBPF program hands over."""
-        return self._settings.mark
+    def seen_mark(self) -> int:
+        """Mark of what goes up the local stack."""
+        return self._settings.seen_mark
 
     def lookup_route(self, key: bytes) -> tuple[int, bool] | None:
         """Target index and closing of a connection that the CRT knows (a repeated SYN).

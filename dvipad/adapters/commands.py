@@ -1,0 +1,55 @@
+"""Commands of the host that change or list its rules."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+COMMAND_TIMEOUT_S: Final = 10
+"""A command that takes longer counts as failed (xtables waits this long for its lock)."""
+ELSEWHERE: Final = ("unshare", "--net")
+"""What follows runs in a network namespace of its own, which goes with it: a trial."""
+
+
+class RuleError(OSError):
+    """A command that changes the rules failed; the text is its own words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a command said. `code` 127: there is no such command."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run: TypeAlias = Callable[[Sequence[str], str], Outcome]
+"""Runs a command (arguments, standard input); never raises for a command that fails."""
+
+
+def run_command(command: Sequence[str], stdin: str = "") -> Outcome:
+    """Runs `command` with `stdin` and gives back what it said."""
+    try:
+        done = subprocess.run(
+            command,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT_S,
+            check=False,
+        )
+    except FileNotFoundError:
+        return Outcome(127, "", f"{command[0]}: not installed")
+    except subprocess.TimeoutExpired:
+        return Outcome(124, "", f"{command[0]}: no answer within {COMMAND_TIMEOUT_S} s")
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def must(run: Run, command: Sequence[str], stdin: str = "") -> None:
+    """Runs `command`; raises :class:`RuleError` when it fails."""
+    done = run(command, stdin)
+    if done.code != 0:
+        raise RuleError(f"{' '.join(command)}: {done.err.strip() or done.out.strip()}")
