@@ -160,6 +160,8 @@ class Takeover:
         self.collect(vipa)
 
     def _assume(self, vipa: Ownership) -> None:
+        # What its owner offered was not taken away from it, whoever wished for it before.
+        disruptive = vipa.moveable is Moveable.DISRUPTIVE and vipa.offered_by is None
         _forget_talks(vipa)
         self.collections.pop(vipa.dvipa, None)
         self._begin(
@@ -170,7 +172,7 @@ class Takeover:
             Broadcast(self._vipa_list()),
             Broadcast(Dvipa(Move.COMPLETE, vipa.dvipa, vipa.epoch)),
         )
-        if vipa.summoned and vipa.moveable is Moveable.DISRUPTIVE:
+        if vipa.summoned and disruptive:
             self._break(vipa.dvipa)
         _heed(vipa)
 
@@ -279,8 +281,9 @@ class Takeover:
     def _withdraw(self, vipa: Ownership) -> None:
         if vipa.failed:
             vipa.retry_ms = self._context.now_ms + RETRY_MS
-        if vipa.successor is not None:
-            self._send(vipa.successor, Move.RELEASE, vipa)  # it gets no connections, but is free
+        if vipa.successor is not None and vipa.asked_by is None:
+            self._send(vipa.successor, Move.RELEASE, vipa)
+        # Who asked gets no connections: for it the owner is lost, and it asks the targets again.
         self._drop(vipa)
         self._context.emit(Broadcast(self._vipa_list()))
 

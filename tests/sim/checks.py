@@ -255,7 +255,9 @@ class Checks:
                 for row in (*other.plan.profile.distributes, *other.first.distributes)
                 if row.dvipa == connection.dvipa
             ]
-        calm = world.loop.now_ms - self._all_disturbed_ms > SPREAD_MS
+        # A dead daemon's kernel distributes by the profile that it knew.
+        told_ms = max(self._all_disturbed_ms, host.disturbed_ms)
+        calm = world.loop.now_ms - told_ms > SPREAD_MS and host.daemon is not None
         if calm and not any(target_spec(row, xcf) for row in rows):
             self.fail("target", f"{host.name} gave {connection} to {name}, no candidate")
         target = world.hosts[name]

@@ -9,6 +9,7 @@ from dvipad.core.context import REPORT_AGAIN_MS, RETRY_MS, SHOW_AGAIN_MS, NodeSe
 from dvipad.core.effects import (
     Announce,
     Decision,
+    DumpCrt,
     InsertConnections,
     Leave,
     PlaceAddress,
@@ -125,6 +126,17 @@ def test_what_a_restarted_daemon_adopts_loses_targets_that_are_not_listed() -> N
     made.start("lb1", Adopted(DVIPA, True, 1, False, (strangers,)))
     kept = (XCF["t1"], XCF["t2"])
     assert made.of("lb1", SetService)[0] == SetService(DVIPA, 80, kept, False)
+
+
+def test_who_asked_and_gets_no_crt_asks_the_targets_again() -> None:
+    made = cluster()
+    made.end("lb1", DownReason.SILENT)
+    made.fail_next.add(("lb2", DumpCrt))
+    made.start("lb1")
+    made.pass_time(made.now_ms + 10_000)
+    assert (made.state("lb1"), made.state("lb2")) == (State.ACTIVE, State.BACKUP)
+    states = [e.after for e in made.of("lb1", Decision) if isinstance(e, Decision)]
+    assert states == ["TAKEBACK", "AWAITING", "TAKEOVER", "ACTIVE"]
 
 
 def test_a_failed_owner_is_fit_again_in_the_eyes_of_all() -> None:
