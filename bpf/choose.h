@@ -3,6 +3,7 @@
 #ifndef DVIPAD_CHOOSE_H
 #define DVIPAD_CHOOSE_H
 
+#include "connections.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -98,7 +99,7 @@ static __always_inline __u32 choose(const struct service *service, const struct 
 	position = __sync_fetch_and_add(cursor, 1) % service->ring_len;
 	route.target = service->ring[position & (RING_MAX - 1)];
 	route.created_ns = bpf_ktime_get_ns();
-	bpf_map_update_elem(&embryonic, &segment->key, &route, BPF_ANY);
+	enter_embryonic(&segment->key, &route);
 	cell = slot * TARGETS_MAX + route.target;
 	total = bpf_map_lookup_elem(&totals, &cell);
 	if (total)

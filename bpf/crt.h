@@ -3,6 +3,7 @@
 #ifndef DVIPAD_CRT_H
 #define DVIPAD_CRT_H
 
+#include "connections.h"
 #include "maps.h"
 #include "packet.h"
 
@@ -28,7 +29,7 @@ static __always_inline void promote(const struct segment *segment, const struct 
 		.closing = segment->fin,
 		.created_ns = bpf_ktime_get_ns(),
 	};
-	long error = bpf_map_update_elem(&established, &segment->key, &route, BPF_NOEXIST);
+	long error = enter_established(&segment->key, &route);
 
 	if (!error)
 		count(COUNT_PROMOTED);
@@ -39,11 +40,11 @@ static __always_inline void promote(const struct segment *segment, const struct 
 /* A new connection with the ports of one that ended. */
 static __always_inline int reopen(const struct segment *segment)
 {
-	struct route *embryo = bpf_map_lookup_elem(&embryonic, &segment->key);
+	struct route *embryo = find_embryonic(&segment->key);
 
 	if (embryo)
 		embryo->closing = 1; /* the worker must not take it for a repeated SYN */
-	bpf_map_delete_elem(&established, &segment->key);
+	delete_established(&segment->key);
 	count(COUNT_REOPENED);
 	return MISS;
 }
@@ -51,14 +52,14 @@ static __always_inline int reopen(const struct segment *segment)
 /* Target index, or MISS. */
 static __always_inline int crt_lookup(const struct segment *segment)
 {
-	struct route *route = bpf_map_lookup_elem(&established, &segment->key);
+	struct route *route = find_established(&segment->key);
 
 	if (route) {
 		if (segment->syn && route->closing)
 			return reopen(segment);
 		return hit(route, segment, COUNT_HIT_ESTABLISHED);
 	}
-	route = bpf_map_lookup_elem(&embryonic, &segment->key);
+	route = find_embryonic(&segment->key);
 	if (route) {
 		if (segment->syn && route->closing) {
 			count(COUNT_REOPENED);
@@ -71,7 +72,7 @@ static __always_inline int crt_lookup(const struct segment *segment)
 	if (segment->syn)
 		return MISS;
 	/* Promoted by another CPU, and its embryo reused, between our two looks? */
-	route = bpf_map_lookup_elem(&established, &segment->key);
+	route = find_established(&segment->key);
 	return route ? hit(route, segment, COUNT_HIT_LATE) : MISS;
 }
 

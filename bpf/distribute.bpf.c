@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The data plane of one node, on TC ingress and TC egress of each uplink: distributes TCP
+ * The data plane of one node, on TC ingress and TC egress of each uplink: it distributes TCP
  * connections to DVIPAs, relays those that it gave up, accepts those that are sent to it as a
  * target. Pinned maps are the whole state: programs are replaced, and the daemon comes and goes,
  * while packets flow.
@@ -9,6 +9,7 @@
 #include "crt.h"
 #include "dvipad.h"
 #include "ended.h"
+#include "fast.h"
 #include "forward.h"
 #include "guard.h"
 #include "icmp.h"
@@ -61,6 +62,10 @@ static __always_inline int owner_miss(struct __sk_buff *skb, const struct ip *ip
 	if (!service)
 		return collecting ? drop(COUNT_COLLECTING) : local(COUNT_NO_SERVICE);
 	if (!(service->flags & SERVICE_OFFLOAD) && ask_worker(skb, own)) {
+		/* Should the rule for the queue be missing, TCP drops what came to all without a
+		 * word. If this node is a target, what the worker leaves to it must not be. */
+		if (!(service->flags & SERVICE_HERE))
+			bpf_skb_change_type(skb, PACKET_MULTICAST);
 		count(COUNT_QUEUED);
 		return VERDICT_QUEUE;
 	}
@@ -228,16 +233,30 @@ SEC("tc")
 int dvipad_ingress(struct __sk_buff *skb)
 {
 	__u32 version;
+	int verdict;
 
 	/* A VLAN's packets belong to its own device; what a switch floods, to another host. */
 	if (skb->vlan_present || skb->pkt_type == PACKET_OTHERHOST)
 		return PASS;
 	if (skb->protocol == bpf_htons(ETH_P_ARP))
 		return arp_ingress(skb);
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		verdict = fast_ipv4(skb);
+		if (verdict != LONG_WAY)
+			return verdict;
+	}
 	version = ip_version(skb->protocol);
 	return version ? ip_ingress(skb, version) : PASS;
 }
 
+/* Only for ARP, on every node. */
+SEC("tc")
+int dvipad_arp(struct __sk_buff *skb)
+{
+	return skb->vlan_present ? PASS : arp_egress(skb);
+}
+
+/* Only where connections end: a distributor pays for it with every packet that it forwards. */
 SEC("tc")
 int dvipad_egress(struct __sk_buff *skb)
 {
@@ -246,8 +265,6 @@ int dvipad_egress(struct __sk_buff *skb)
 
 	if (skb->vlan_present)
 		return PASS;
-	if (skb->protocol == bpf_htons(ETH_P_ARP))
-		return arp_egress(skb);
 	version = ip_version(skb->protocol);
 	if (!version || !carries_tcp(skb, version) || !read_ip(skb, ETH_HLEN, version, &ip) ||
 	    ip.fragment)

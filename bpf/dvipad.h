@@ -20,6 +20,7 @@
 #define RING_MAX 256
 #define MEMBERS_MAX 1024
 #define UPLINKS_MAX 64
+#define FRONT_MAX 4096
 #define ENDING_MAX 256 /* connections that one run of `dvipad_end` looks at */
 #define ESTABLISHED_MAX 262144 /* default; set before load */
 #define EMBRYONIC_MAX 65536    /* default; set before load */
@@ -27,10 +28,18 @@
 /* Index of this node in `targets`. */
 #define THIS_NODE 0
 
-/* Key of the CRT (`established`, `embryonic`): 36 bytes, as in NEWCONN and TERMCONN. */
+/* A connection: 36 bytes, as in NEWCONN and TERMCONN. Key of the CRT for IPv6. */
 struct connection {
 	__be32 client[4];
 	__be32 dvipa[4];
+	__be16 client_port;
+	__be16 dvipa_port;
+};
+
+/* Key of the CRT for IPv4. */
+struct connection4 {
+	__be32 client;
+	__be32 dvipa;
 	__be16 client_port;
 	__be16 dvipa_port;
 };
@@ -65,6 +74,19 @@ struct dvipa {
 	__u32 pad;
 };
 
+/* What the short way (fast.h) knows of the IPv4 destinations that end in the same 12 bits: almost
+ * always none, or one, is a DVIPA. */
+enum front_kind {
+	FRONT_NONE = 0,     /* no DVIPA; `dvipa` is 0 */
+	FRONT_FORWARDS = 1, /* `dvipa`, whose packets are forwarded as the CRT says */
+	FRONT_LONG_WAY = 2, /* several DVIPAs, or one whose packets are not just forwarded */
+};
+
+struct front {
+	__be32 dvipa;
+	__u32 kind; /* enum front_kind */
+};
+
 struct service_key {
 	struct address dvipa;
 	__be16 port;
@@ -72,6 +94,7 @@ struct service_key {
 };
 
 #define SERVICE_OFFLOAD 1 /* never ask the queue worker */
+#define SERVICE_HERE 2    /* this node is one of its targets */
 
 /* The ring is part of the value, so that one map update swaps it atomically. */
 struct service {
@@ -88,6 +111,8 @@ struct target {
 	__u32 mtu;     /* of the route there; 0: unknown */
 	__u32 next_hop_known;
 	struct address next_hop; /* of the target's family: a gateway, or the target itself */
+	__u32 header_sum; /* of what its outer headers share; 0: the long way only */
+	__be32 source4;   /* own XCF address, if IPv4 */
 };
 
 /* Per device that a program is attached to. */
@@ -195,6 +220,7 @@ enum counter {
 	COUNT_MSS_CLAMPED,          /* MSS option of a DVIPA made to fit the tunnel */
 	COUNT_REFUSAL_HELD,         /* dropped: our stack refused what targets serve (refusal.h) */
 	COUNT_RELAYED_BACK,         /* our target took us for its own: accepted, or dropped */
+	COUNT_FAST,                 /* CRT hit and sent to the target, the short way (fast.h) */
 	COUNT_UNSEEN,               /* dropped: our program is not on the uplink (guard.h) */
 	COUNTERS,
 };

@@ -7,21 +7,22 @@
 #ifndef DVIPAD_ENDED_H
 #define DVIPAD_ENDED_H
 
+#include "connections.h"
 #include "maps.h"
 
 static __always_inline __u8 end_connection(const struct ending *ending,
 					   const struct connection *key)
 {
-	struct route *route = bpf_map_lookup_elem(&established, key);
+	struct route *route = find_established(key);
 
 	if (!route)
-		route = bpf_map_lookup_elem(&embryonic, key);
+		route = find_embryonic(key);
 	if (!route || route->target != ending->target)
 		return END_KEPT; /* another target's: a later connection */
 	if (!route->closing && route->created_ns >= ending->before_ns)
 		return END_UNCLEAR;
-	bpf_map_delete_elem(&embryonic, key); /* first, or a late packet would promote it again */
-	bpf_map_delete_elem(&established, key);
+	delete_embryonic(key); /* first, or a late packet would promote it again */
+	delete_established(key);
 	return END_DELETED;
 }
 

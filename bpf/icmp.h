@@ -8,6 +8,7 @@
 #define DVIPAD_ICMP_H
 
 #include "crt.h"
+#include "connections.h"
 #include "maps.h"
 #include "packet.h"
 #include "tunnel.h"
@@ -126,10 +127,10 @@ static __always_inline bool read_error(struct __sk_buff *skb, const struct ip *i
 /* Target index, or MISS. What a router says about a connection changes nothing in the CRT. */
 static __always_inline int crt_peek(const struct connection *key)
 {
-	struct route *route = bpf_map_lookup_elem(&established, key);
+	struct route *route = find_established(key);
 
 	if (!route)
-		route = bpf_map_lookup_elem(&embryonic, key);
+		route = find_embryonic(key);
 	return route ? (int)route->target : MISS;
 }
 

@@ -38,21 +38,44 @@ struct {
 	__type(value, __u32);
 } members SEC(".maps");
 
-/* The CRT. Not an LRU: nothing may push out an established connection. */
+/* The CRT, IPv4 and IPv6. Not an LRU: nothing may push out an established connection. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, ESTABLISHED_MAX);
+	__type(key, struct connection4);
+	__type(value, struct route);
+} established4 SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, ESTABLISHED_MAX);
 	__type(key, struct connection);
 	__type(value, struct route);
-} established SEC(".maps");
+} established6 SEC(".maps");
 
 /* SYNs without the client's ACK. A flood can push out only each other. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, EMBRYONIC_MAX);
+	__type(key, struct connection4);
+	__type(value, struct route);
+} embryonic4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, EMBRYONIC_MAX);
 	__type(key, struct connection);
 	__type(value, struct route);
-} embryonic SEC(".maps");
+} embryonic6 SEC(".maps");
+
+/* IPv4 destinations by their last 12 bits: is it a DVIPA, without hashing. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FRONT_MAX);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct front);
+} front4 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -29,6 +29,8 @@
 #define NEXTHDR_DEST 60
 
 #define IP_MORE_OR_OFFSET 0x3fff
+#define IP_DONT_FRAGMENT 0x4000
+#define IPV4_MAPPED 0xffff /* third word of ::ffff:a.b.c.d */
 
 struct ip {
 	struct address source;
@@ -52,7 +54,7 @@ static __always_inline void map_ipv4(struct address *address, __be32 ipv4)
 {
 	address->word[0] = 0;
 	address->word[1] = 0;
-	address->word[2] = bpf_htonl(0xffff);
+	address->word[2] = bpf_htonl(IPV4_MAPPED);
 	address->word[3] = ipv4;
 }
 

@@ -135,7 +135,7 @@ static __always_inline void write_outer4(struct iphdr *header, const struct ip *
 	header->tot_len = bpf_htons(inner->length + sizeof(*header) +
 				    (gre ? sizeof(struct gre) : 0));
 	header->id = 0;
-	header->frag_off = bpf_htons(0x4000); /* don't fragment */
+	header->frag_off = bpf_htons(IP_DONT_FRAGMENT);
 	header->ttl = OUTER_HOP_LIMIT;
 	header->protocol = gre ? IPPROTO_GRE : inner->version == 4 ? IPPROTO_IPIP : IPPROTO_IPV6;
 	header->check = 0;

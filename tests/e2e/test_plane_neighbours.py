@@ -77,10 +77,10 @@ def test_arp_requests_do_not_name_a_hidden_dvipa(four: Bench) -> None:
         ifindex = socket.if_nametoindex("up0")
     packet, context = egress_arp(DVIPA[4], ifindex)
     own(four)
-    assert four.run("egress", packet, context).packet == packet
+    assert four.run("arp", packet, context).packet == packet
     for role, quiet in ((Role.HIDDEN, False), (Role.MOVING, False), (Role.OWNER, True)):
         own(four, role, quiet=quiet)
-        result = four.run("egress", packet, context)
+        result = four.run("arp", packet, context)
         assert result.verdict == PASS
         assert result.packet == egress_arp(OWN[4], ifindex)[0]
         assert four.counted() == {"arp_rewritten": 1}

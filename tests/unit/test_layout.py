@@ -27,6 +27,8 @@ from dvipad.address import Address, pack
 HEADER = Path(__file__).parents[2] / "bpf" / "dvipad.h"
 STRUCTS = {
     "connection": layout.Connection,
+    "connection4": layout.Connection4,
+    "front": layout.Front,
     "route": layout.Route,
     "ending": layout.Ending,
     "dvipa": layout.Dvipa,
@@ -95,15 +97,18 @@ def test_constants_have_the_values_of_the_header() -> None:
         "RING_MAX",
         "MEMBERS_MAX",
         "UPLINKS_MAX",
+        "FRONT_MAX",
         "THIS_NODE",
         "DVIPA_COLLECTING",
         "DVIPA_QUIET",
         "SERVICE_OFFLOAD",
+        "SERVICE_HERE",
     ):
         assert getattr(layout, name) == int(defined[name]), name
-    enums = dict(re.findall(r"^\t(ROLE_\w+|TUNNEL_\w+) = (\d+),", text, re.MULTILINE))
+    enums = dict(re.findall(r"^\t(ROLE_\w+|TUNNEL_\w+|FRONT_[A-Z_]+) = (\d+),", text, re.MULTILINE))
     assert enums == {
         **{f"ROLE_{role.name}": str(role.value) for role in layout.Role},
+        **{f"FRONT_{kind.name}": str(kind.value) for kind in layout.FrontKind},
         **{f"TUNNEL_{tunnel.name}": str(tunnel.value) for tunnel in layout.Tunnel},
     }
     assert PlaneSettings.__dataclass_fields__["established"].default == int(

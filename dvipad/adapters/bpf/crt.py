@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from dvipad.adapters.bpf.crt_map import CrtMap
 from dvipad.adapters.bpf.layout import CONNECTION, ENDING_MAX, ROUTE, End, Ending, split_keys
 from dvipad.adapters.bpf.libbpf import BpfError
 from dvipad.adapters.bpf.maps import BATCH_MAX, Map
@@ -41,7 +42,7 @@ class CrtRow:
     created_ns: int
 
 
-def _entries(table: Map) -> Iterator[tuple[bytes, int, int, int]]:
+def _entries(table: CrtMap) -> Iterator[tuple[bytes, int, int, int]]:
     """Key, target index, closing, created_ns of every entry."""
     for keys, values in table.batches():
         yield from (
@@ -89,7 +90,7 @@ class CrtTable:
     """`established` and `embryonic`."""
 
     def __init__(
-        self, established: Map, embryonic: Map, targets: TargetTable, ender: Ender
+        self, established: CrtMap, embryonic: CrtMap, targets: TargetTable, ender: Ender
     ) -> None:
         self._ender = ender
         self._established = established
@@ -233,10 +234,9 @@ class CrtTable:
         return rows
 
 
-def _insert(table: Map, keys: bytes, value: bytes) -> int:
-    count = len(keys) // CONNECTION.size
+def _insert(table: CrtMap, keys: bytes, value: bytes) -> int:
     try:
-        table.update_batch(keys, value * count)
+        table.update_batch(keys, value)
     except BpfError as error:
         if error.errno != errno.E2BIG:
             raise

@@ -1,8 +1,4 @@
-"""What the data plane asks the kernel about devices, routes and filters: ioctl and rtnetlink.
-
-Raw sockets instead of pyroute2: a handful of one-shot questions, asked from synchronous code that
-also runs inside an event loop, where pyroute2's synchronous interface refuses to work.
-"""
+"""What the data plane asks the kernel about devices and routes: ioctl and rtnetlink."""
 
 from __future__ import annotations
 
@@ -13,13 +9,12 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 from typing import Final
 
 from dvipad.adapters.bpf.libbpf import BpfError
-from dvipad.adapters.bpf.tc import AttachPoint
+from dvipad.adapters.bpf.rtnetlink import attribute, attributes, messages, open_netlink, request
 from dvipad.address import Address
 
 _SIOCGIFNAME: Final = 0x8910
@@ -28,13 +23,7 @@ _SIOCGIFMTU: Final = 0x8921
 _SIOCGIFHWADDR: Final = 0x8927
 _ARPHRD_ETHER: Final = 1
 
-_NLMSG_ERROR: Final = 2
-_NLMSG_DONE: Final = 3
-_REQUEST: Final = 1
-_DUMP: Final = 0x300
 _GETROUTE: Final = 26
-_NEWTFILTER: Final = 44
-_GETTFILTER: Final = 46
 _RTA_DST: Final = 1
 _RTA_OIF: Final = 4
 _RTA_GATEWAY: Final = 5
@@ -46,12 +35,8 @@ _SO_ATTACH_FILTER: Final = 26
 _IPV6_RECVERR: Final = 25
 _BPF_RETURN: Final = 0x06
 _TUNNEL_PROTOCOLS: Final = (4, 41, 47)
-_PARENTS: Final = {AttachPoint.INGRESS: 0xFFFF_FFF2, AttachPoint.EGRESS: 0xFFFF_FFF3}
 
-_HEADER: Final = struct.Struct("=IHHII")
 _RTMSG: Final = struct.Struct("=8BI")
-_TCMSG: Final = struct.Struct("=BxHiIII")
-_ATTRIBUTE: Final = struct.Struct("=HH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,45 +82,6 @@ def device(name: str) -> Device:
     return Device(name, ifindex, mtu, address)
 
 
-def _netlink() -> socket.socket:
-    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-
-
-def _messages(netlink: socket.socket, request: bytes) -> Iterator[tuple[int, bytes]]:
-    """Sends one request and yields the answers: message type and payload."""
-    netlink.send(request)
-    dump = struct.unpack_from("=H", request, 6)[0] & _DUMP == _DUMP
-    while True:
-        data = netlink.recv(1 << 17)
-        while len(data) >= _HEADER.size:
-            length, kind, _flags, _sequence, _pid = _HEADER.unpack_from(data)
-            payload, data = data[_HEADER.size : length], data[(length + 3) & ~3 :]
-            if kind == _NLMSG_DONE:
-                return
-            if kind == _NLMSG_ERROR:
-                (number,) = struct.unpack_from("=i", payload)
-                raise OSError(-number, os.strerror(-number))
-            yield kind, payload
-        if not dump:
-            return
-
-
-def _request(kind: int, flags: int, payload: bytes) -> bytes:
-    header = _HEADER.pack(_HEADER.size + len(payload), kind, _REQUEST | flags, 1, 0)
-    return header + payload
-
-
-def _attributes(data: bytes) -> dict[int, bytes]:
-    found: dict[int, bytes] = {}
-    while len(data) >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(data)
-        if length < _ATTRIBUTE.size:
-            break
-        found[kind] = data[_ATTRIBUTE.size : length]
-        data = data[(length + 3) & ~3 :]
-    return found
-
-
 def _deaf(family: socket.AddressFamily, protocol: int) -> socket.socket:
     """A raw socket that receives nothing; ICMP errors about its protocol take effect all the
     same: the kernel then knows the MTU of the path."""
@@ -157,7 +103,7 @@ class Routes:
     """
 
     def __init__(self, version: int) -> None:
-        self._netlink = _netlink()
+        self._netlink = open_netlink()
         self._ioctl = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         family = socket.AF_INET if version == 4 else socket.AF_INET6
         self._deaf = [_deaf(family, protocol) for protocol in _TUNNEL_PROTOCOLS]
@@ -166,16 +112,16 @@ class Routes:
         """The kernel's route to `address`; None when there is none (yet)."""
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         packed = address.packed
-        attribute = _ATTRIBUTE.pack(_ATTRIBUTE.size + len(packed), _RTA_DST) + packed
+        destination = attribute(_RTA_DST, packed)
         header = _RTMSG.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0)
-        request = _request(_GETROUTE, 0, header + attribute)
+        question = request(_GETROUTE, 0, header + destination)
         try:
-            _kind, payload = next(_messages(self._netlink, request))
-            attributes = _attributes(payload[_RTMSG.size :])
-            ifindex = int.from_bytes(attributes.get(_RTA_OIF, b""), sys.byteorder)
-            metrics = _attributes(attributes.get(_RTA_METRICS, b""))
+            _kind, payload = next(messages(self._netlink, question))
+            found = attributes(payload[_RTMSG.size :])
+            ifindex = int.from_bytes(found.get(_RTA_OIF, b""), sys.byteorder)
+            metrics = attributes(found.get(_RTA_METRICS, b""))
             mtu = int.from_bytes(metrics.get(_RTAX_MTU, b""), sys.byteorder)
-            return RouteTo(ifindex, mtu or self._mtu(ifindex), _next_hop(attributes, address))
+            return RouteTo(ifindex, mtu or self._mtu(ifindex), _next_hop(found, address))
         except OSError:
             return None  # no route, or its device is just going: both may change
 
@@ -191,19 +137,8 @@ class Routes:
             each.close()
 
 
-def _next_hop(attributes: dict[int, bytes], address: Address) -> Address | None:
-    if attributes.keys() & {_RTA_VIA, _RTA_MULTIPATH}:
+def _next_hop(found: dict[int, bytes], address: Address) -> Address | None:
+    if found.keys() & {_RTA_VIA, _RTA_MULTIPATH}:
         return None
-    gateway = attributes.get(_RTA_GATEWAY)
+    gateway = found.get(_RTA_GATEWAY)
     return address if gateway is None else ip_address(gateway)
-
-
-def has_filters(ifindex: int) -> bool:
-    """Whether anything hangs on the device's clsact qdisc."""
-    with _netlink() as netlink:
-        for parent in _PARENTS.values():
-            request = _TCMSG.pack(0, 0, ifindex, 0, parent, 0)
-            answers = _messages(netlink, _request(_GETTFILTER, _DUMP, request))
-            if _NEWTFILTER in [kind for kind, _payload in answers]:
-                return True
-    return False

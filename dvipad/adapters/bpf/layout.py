@@ -24,12 +24,14 @@ RING_MAX: Final = 256
 MEMBERS_MAX: Final = 1024
 UPLINKS_MAX: Final = 64
 ENDING_MAX: Final = 256
+FRONT_MAX: Final = 4096
 THIS_NODE: Final = 0
 """Index of this node in `targets`."""
 
 DVIPA_COLLECTING: Final = 1
 DVIPA_QUIET: Final = 2
 SERVICE_OFFLOAD: Final = 1
+SERVICE_HERE: Final = 2
 
 ADDRESS_SIZE: Final = 16
 CONNECTION: Final = struct.Struct("!16s16sHH")
@@ -44,8 +46,11 @@ MAPS: Final = (
     "services",
     "targets",
     "members",
-    "established",
-    "embryonic",
+    "established4",
+    "established6",
+    "embryonic4",
+    "embryonic6",
+    "front4",
     "settings",
     "shared",
     "uplinks",
@@ -71,6 +76,14 @@ class Role(IntEnum):
     MOVING = 3
 
 
+class FrontKind(IntEnum):
+    """``enum front_kind``: what the short way makes of a destination."""
+
+    NONE = 0
+    FORWARDS = 1
+    LONG_WAY = 2
+
+
 class Tunnel(IntEnum):
     """How a node encapsulates; every node accepts both."""
 
@@ -79,7 +92,7 @@ class Tunnel(IntEnum):
 
 
 class Connection(ctypes.Structure):
-    """``struct connection``: key of `established` and `embryonic`."""
+    """``struct connection``: key of the CRT's maps for IPv6."""
 
     _fields_ = (
         ("client", ctypes.c_ubyte * 16),
@@ -89,8 +102,27 @@ class Connection(ctypes.Structure):
     )
 
 
+class Connection4(ctypes.Structure):
+    """``struct connection4``: key of the CRT's maps for IPv4."""
+
+    _fields_ = (
+        ("client", ctypes.c_ubyte * 4),
+        ("dvipa", ctypes.c_ubyte * 4),
+        ("client_port", ctypes.c_ubyte * 2),
+        ("dvipa_port", ctypes.c_ubyte * 2),
+    )
+
+
+class Front(ctypes.Structure):
+    """``struct front``: value of `front4`."""
+
+    dvipa: ctypes.Array[ctypes.c_ubyte]
+    kind: int
+    _fields_ = (("dvipa", ctypes.c_ubyte * 4), ("kind", ctypes.c_uint32))
+
+
 class Route(ctypes.Structure):
-    """``struct route``: value of `established` and `embryonic`."""
+    """``struct route``: value of the CRT's maps."""
 
     target: int
     closing: int
@@ -176,6 +208,7 @@ class Target(ctypes.Structure):
     mtu: int
     next_hop_known: int
     next_hop: ctypes.Array[ctypes.c_ubyte]
+    header_sum: int
     _fields_ = (
         ("xcf", ctypes.c_ubyte * 16),
         ("family", ctypes.c_uint32),
@@ -183,6 +216,8 @@ class Target(ctypes.Structure):
         ("mtu", ctypes.c_uint32),
         ("next_hop_known", ctypes.c_uint32),
         ("next_hop", ctypes.c_ubyte * 16),
+        ("header_sum", ctypes.c_uint32),
+        ("source4", ctypes.c_ubyte * 4),
     )
 
 
@@ -292,6 +327,7 @@ COUNTERS: Final = (
     "mss_clamped",
     "refusal_held",
     "relayed_back",
+    "fast",
     "unseen",
 )
 """Names of ``enum counter``, in its order; ``bpf/dvipad.h`` says what each means."""

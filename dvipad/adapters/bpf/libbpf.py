@@ -96,8 +96,6 @@ _FUNCTIONS: Final[dict[str, tuple[object, tuple[object, ...]]]] = {
     "bpf_map_delete_batch": (c_int, (c_int, c_void_p, POINTER(c_uint32), c_void_p)),
     "bpf_tc_hook_create": (c_int, (c_void_p,)),
     "bpf_tc_hook_destroy": (c_int, (c_void_p,)),
-    "bpf_tc_attach": (c_int, (c_void_p, c_void_p)),
-    "bpf_tc_detach": (c_int, (c_void_p, c_void_p)),
     "bpf_prog_test_run_opts": (c_int, (c_int, c_void_p)),
     "libbpf_num_possible_cpus": (c_int, ()),
     "ring_buffer__new": (c_void_p, (c_int, _SAMPLE, c_void_p, c_void_p)),

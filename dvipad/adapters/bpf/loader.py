@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import socket
 from pathlib import Path
 from typing import Final
 
 from dvipad.adapters.bpf import bpffs, device, tc
+from dvipad.adapters.bpf.filters import ARP_EGRESS, EGRESS, INGRESS, has_filters
 from dvipad.adapters.bpf.layout import (
     GUARD,
     LAYOUT_VERSION,
@@ -19,6 +21,7 @@ from dvipad.adapters.bpf.layout import (
 )
 from dvipad.adapters.bpf.libbpf import BpfError, BpfObject, MapDefinition
 from dvipad.adapters.bpf.maps import Map
+from dvipad.adapters.bpf.rtnetlink import open_netlink
 from dvipad.adapters.bpf.settings import PlaneSettings
 
 NEEDS: Final = (
@@ -29,6 +32,8 @@ NEEDS: Final = (
 ZERO: Final = index_key(0)
 """Key of the one value of `settings` and `shared`."""
 
+_AWAY: Final = (errno.ENODEV, errno.ENOENT, errno.EINVAL)
+"""The device is gone, or its qdisc: it is looked for once a second."""
 _SHAPE: Final = ("type", "key size", "value size", "size", "flags")
 
 
@@ -40,7 +45,10 @@ def load(settings: PlaneSettings) -> tuple[BpfObject, dict[str, Map]]:
     loaded = BpfObject(settings.program())
     try:
         bpffs.prepare(settings.pin_dir)
-        sizes = {"established": settings.established, "embryonic": settings.embryonic}
+        sizes = {
+            **dict.fromkeys(("established4", "established6"), settings.established),
+            **dict.fromkeys(("embryonic4", "embryonic6"), settings.embryonic),
+        }
         definitions = [each for each in loaded.maps() if not each.internal]
         for definition in definitions:
             if definition.name in sizes:
@@ -105,43 +113,64 @@ def _compare_layout(pin_dir: Path) -> None:
         )
 
 
-def attach(loaded: BpfObject, uplinks: Map, devices: tuple[device.Device, ...]) -> None:
-    """Puts the programs on the devices, and takes them off devices that are uplinks no more."""
-    programs = (
-        (tc.AttachPoint.EGRESS, loaded.program("dvipad_egress").fd),
-        (tc.AttachPoint.INGRESS, loaded.program("dvipad_ingress").fd),
-    )
-    for each in devices:
-        key = index_key(each.ifindex)
-        known = uplinks.lookup(key)
-        made = known is not None and Uplink.from_buffer_copy(known).made_clsact != 0
-        made = tc.create_clsact(each.ifindex) or made
-        address = each.address.packed if each.address else bytes(4)
-        value = Uplink(address=(ctypes.c_ubyte * 4)(*address), made_clsact=made)
-        uplinks.update(key, bytes(value))
-        for point, program_fd in programs:
-            tc.attach(each.ifindex, point, program_fd)
-    keep = {each.ifindex for each in devices}
+def attach(
+    loaded: BpfObject, uplinks: Map, devices: tuple[device.Device, ...], ends_here: bool
+) -> None:
+    """Puts the programs on the devices, and takes them off devices that are uplinks no more.
+
+    `ends_here`: connections may end at this node, so its answers have to be looked at.
+    """
+    with open_netlink() as netlink:
+        for each in devices:
+            _attach(netlink, loaded, uplinks, each)
+        if ends_here:
+            attach_egress(netlink, loaded, uplinks)
+        keep = {each.ifindex for each in devices}
+        for key, _value in list(uplinks.items()):
+            if key_index(key) not in keep:
+                _detach(netlink, uplinks, key)
+            elif not ends_here:
+                EGRESS.detach(netlink, key_index(key))
+
+
+def _attach(netlink: socket.socket, loaded: BpfObject, uplinks: Map, uplink: device.Device) -> None:
+    key = index_key(uplink.ifindex)
+    known = uplinks.lookup(key)
+    made = known is not None and Uplink.from_buffer_copy(known).made_clsact != 0
+    made = tc.create_clsact(uplink.ifindex) or made
+    address = uplink.address.packed if uplink.address else bytes(4)
+    value = Uplink(address=(ctypes.c_ubyte * 4)(*address), made_clsact=made)
+    uplinks.update(key, bytes(value))
+    for hook in (ARP_EGRESS, INGRESS):
+        hook.attach(netlink, uplink.ifindex, loaded.program(hook.program).fd)
+
+
+def attach_egress(netlink: socket.socket, loaded: BpfObject, uplinks: Map) -> None:
+    """Has the answers of connections that end at this node looked at."""
+    program = loaded.program(EGRESS.program).fd
     for key, _value in list(uplinks.items()):
-        if key_index(key) not in keep:
-            detach(uplinks, key)
+        try:
+            EGRESS.attach(netlink, key_index(key), program)
+        except BpfError as error:
+            if error.errno not in _AWAY:
+                raise
 
 
-def detach(uplinks: Map, key: bytes) -> None:
+def _detach(netlink: socket.socket, uplinks: Map, key: bytes) -> None:
     """Takes the programs off one device, and its clsact qdisc if we made it and it is unused."""
     ifindex = key_index(key)
     value = uplinks.lookup(key)
-    for point in tc.AttachPoint:
-        tc.detach(ifindex, point)
+    for hook in (INGRESS, EGRESS, ARP_EGRESS):
+        hook.detach(netlink, ifindex)
     made = value is not None and Uplink.from_buffer_copy(value).made_clsact != 0
-    if made and _unused(ifindex):
+    if made and _unused(netlink, ifindex):
         tc.destroy_clsact(ifindex)
     uplinks.delete(key)
 
 
-def _unused(ifindex: int) -> bool:
+def _unused(netlink: socket.socket, ifindex: int) -> bool:
     try:
-        return not device.has_filters(ifindex)
+        return not has_filters(netlink, ifindex)
     except OSError:
         return False  # the device is gone, and its qdisc with it
 
@@ -153,7 +182,8 @@ def remove(pin_dir: Path) -> None:
     """
     uplinks = _pinned(pin_dir / "uplinks") if pin_dir.is_dir() else None
     if uplinks is not None:
-        for key, _value in list(uplinks.items()):
-            detach(uplinks, key)
+        with open_netlink() as netlink:
+            for key, _value in list(uplinks.items()):
+                _detach(netlink, uplinks, key)
         uplinks.close()
     bpffs.clear(pin_dir, (*MAPS, GUARD))

@@ -13,6 +13,8 @@ from typing import Final
 
 from dvipad.adapters.bpf import device, loader
 from dvipad.adapters.bpf.crt import CrtRow, CrtTable, Ender
+from dvipad.adapters.bpf.crt_map import CrtMap
+from dvipad.adapters.bpf.front import FrontTable
 from dvipad.adapters.bpf.layout import (
     COUNTERS,
     DVIPA_COLLECTING,
@@ -26,12 +28,17 @@ from dvipad.adapters.bpf.layout import (
 from dvipad.adapters.bpf.libbpf import BpfError, BpfObject
 from dvipad.adapters.bpf.maps import Map
 from dvipad.adapters.bpf.mtu import TunnelMtu, tunnel_mtu
+from dvipad.adapters.bpf.rtnetlink import open_netlink
 from dvipad.adapters.bpf.settings import PlaneSettings, compile_settings
 from dvipad.adapters.bpf.tables import ServiceRow, ServiceTable, TargetTable
 from dvipad.address import Address, pack, unpack
 
 REOPENED_NS: Final = 500_000_000
 """A client that opens a port again within this time after a reset is not told from before."""
+
+
+_FAST: Final = ("hit_established", "encapsulated")
+"""What a packet of the short way would have been counted as, the long way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +61,23 @@ class DataPlane:
         self.settings = settings
         self._object = loaded
         self._maps = maps
-        self._targets = TargetTable(maps["targets"], settings.xcf)
+        self._targets = TargetTable(maps["targets"], settings.xcf, settings.tunnel)
         self._services = ServiceTable(maps, self._targets)
         ender = Ender(maps["endings"], loaded.program("dvipad_end").fd)
-        self._crt = CrtTable(maps["established"], maps["embryonic"], self._targets, ender)
+        established = CrtMap(maps["established4"], maps["established6"])
+        embryonic = CrtMap(maps["embryonic4"], maps["embryonic6"])
+        self._crt = CrtTable(established, embryonic, self._targets, ender)
+        self._front = FrontTable(maps["front4"])
         self._memory = maps["shared"].memory()
         self._shared = Shared.from_buffer(self._memory)
         self._adopted = self.dvipas()
+        for row in self._adopted:
+            self._front.set(row.dvipa, row.role)
         members = (unpack(key) for key, _value in maps["members"].items())
         self._member_mtus = dict.fromkeys(members, 0)
         self._mss_mtu = 0
+        self._ends_here = False
+        self._netlink = open_netlink()  # of the namespace of the uplinks, wherever we are called
         self.uplink_mtu = settings.mtu or 0
         """MTU of the narrowest uplink."""
 
@@ -94,7 +108,16 @@ class DataPlane:
         """Puts the programs on the uplinks; to be repeated: somebody may have taken them off, or
         made an uplink anew. Packets never meet an uplink without them in between."""
         devices = tuple(device.device(name) for name in self.settings.uplinks)
-        loader.attach(self._object, self._maps["uplinks"], devices)
+        self._ends_here = any(row.role is not Role.OWNER for row in self.dvipas()) or any(
+            self.settings.xcf in row.ring for row in self._services.rows()
+        )
+        loader.attach(self._object, self._maps["uplinks"], devices, self._ends_here)
+
+    def _end_here(self) -> None:
+        """From now on connections may end here."""
+        if not self._ends_here:
+            loader.attach_egress(self._netlink, self._object, self._maps["uplinks"])
+            self._ends_here = True
 
     def program_fd(self, name: str) -> int:
         """The descriptor of a loaded program, for test runs."""
@@ -130,6 +153,8 @@ class DataPlane:
         ARP and no NDP yet. `successor`: XCF address of who has a
         MOVING DVIPA now.
         """
+        if role is not Role.OWNER:
+            self._end_here()
         index = THIS_NODE if successor is None else self._targets.index(successor)
         flags = (DVIPA_COLLECTING if collecting else 0) | (DVIPA_QUIET if quiet else 0)
         value = Dvipa(
@@ -139,11 +164,13 @@ class DataPlane:
             successor=index,
         )
         self._maps["dvipas"].update(pack(dvipa), bytes(value))
+        self._front.set(dvipa, role)
         self._fit_mss()
 
     def remove_dvipa(self, dvipa: Address) -> None:
         """Forgets a DVIPA; its packets are ordinary ones. Services and CRT entries stay."""
         self._maps["dvipas"].delete(pack(dvipa))
+        self._front.set(dvipa, None)
 
     # Distribution
 
@@ -155,6 +182,8 @@ class DataPlane:
         Equal targets get connections in proportion to how often they stand in it. `offload`: never
         ask the queue worker. The own XCF address is this node itself.
         """
+        if self.settings.xcf in ring:
+            self._end_here()
         self._services.set(dvipa, port, ring, offload)
         self._fit_mss()
 
@@ -286,10 +315,12 @@ class DataPlane:
 
     def counters(self) -> dict[str, int]:
         """Packets by verdict and reason (``bpf/dvipad.h``), since the maps were made."""
-        return {
+        counts = {
             COUNTERS[key_index(key)]: sum(memoryview(value).cast("Q"))
             for key, value in self._maps["counters"].items()
         }
+        fast = counts.pop("fast")
+        return {name: count + (fast if name in _FAST else 0) for name, count in counts.items()}
 
     def renew_lease(self, until_ns: int, grace_until_ns: int = 0) -> None:
         """The daemon is well until `until_ns`; if it dies, the kernel acts for it until
@@ -307,6 +338,7 @@ class DataPlane:
     def close(self) -> None:
         """Lets go of the data plane; it goes on."""
         self._targets.close()
+        self._netlink.close()
         for each in self._maps.values():
             each.close()
         self._object.close()

@@ -9,12 +9,14 @@ from typing import Final
 from dvipad.adapters.bpf import device
 from dvipad.adapters.bpf.layout import (
     RING_MAX,
+    SERVICE_HERE,
     SERVICE_OFFLOAD,
     SERVICES_MAX,
     TARGETS_MAX,
     THIS_NODE,
     Service,
     Target,
+    Tunnel,
     index_key,
     service_key,
     service_of,
@@ -24,6 +26,8 @@ from dvipad.adapters.bpf.maps import Map
 from dvipad.address import Address, pack, unpack
 
 _TOTAL_SIZE: Final = 8
+_OUTER4: Final = bytes.fromhex("0000 4000 4004 0000")
+"""IPv4 header of a tunnel packet from its second word on, without checksum and addresses."""
 
 
 class TargetTable:
@@ -33,8 +37,10 @@ class TargetTable:
     in the worker's hands) cannot end up at somebody else.
     """
 
-    def __init__(self, targets: Map, xcf: Address) -> None:
+    def __init__(self, targets: Map, xcf: Address, tunnel: Tunnel) -> None:
         self._map = targets
+        self._xcf = xcf
+        self._tunnel = tunnel
         self._memory = targets.memory()
         self._entries = (Target * TARGETS_MAX).from_buffer(self._memory)
         self._family = xcf.version
@@ -61,9 +67,18 @@ class TargetTable:
             mtu=route.mtu if route else 0,
             next_hop_known=next_hop is not None,
             next_hop=(ctypes.c_ubyte * 16)(*(pack(next_hop) if next_hop else b"")),
+            header_sum=self._header_sum(xcf) if next_hop is not None else 0,
+            source4=(ctypes.c_ubyte * 4)(*pack(self._xcf)[12:]),
         )
         self._map.update(index_key(index), bytes(value))
         self._by_index[index] = xcf
+
+    def _header_sum(self, xcf: Address) -> int:
+        """The sum for ``bpf/fast.h``: the words of the outer header but the first two."""
+        if self._tunnel is not Tunnel.IPIP or xcf.version != 4:
+            return 0
+        header = _OUTER4 + self._xcf.packed + xcf.packed
+        return sum(memoryview(header).cast("H"))
 
     def index(self, xcf: Address) -> int:
         """The index of a target; a new one gets one.
@@ -150,7 +165,8 @@ class ServiceTable:
         slot = self._slots.get((dvipa, port))
         if slot is None:
             slot = self._free_slot(dvipa, port)
-        value = Service(slot=slot, flags=SERVICE_OFFLOAD if offload else 0, ring_len=len(ring))
+        flags = (SERVICE_OFFLOAD if offload else 0) | (SERVICE_HERE if THIS_NODE in indexes else 0)
+        value = Service(slot=slot, flags=flags, ring_len=len(ring))
         value.ring = (ctypes.c_uint16 * RING_MAX)(*indexes)
         self._map.update(service_key(dvipa, port), bytes(value))
         self._slots[dvipa, port] = slot

@@ -1,4 +1,4 @@
-"""TC programs on a device's clsact qdisc, replaced without a gap; and test runs of them."""
+"""The clsact qdisc of a device, which TC programs need; and test runs of programs."""
 
 from __future__ import annotations
 
@@ -6,25 +6,14 @@ import ctypes
 import errno
 from ctypes import byref, c_int, c_size_t, c_uint32, c_void_p
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Final
 
 from dvipad.adapters.bpf.libbpf import check, library
 
-PRIORITY: Final = 49_152
-"""Where our filter stands among others of the same hook; the one that tc takes by default."""
-
-HANDLE: Final = 1
-_REPLACE: Final = 1  # BPF_TC_F_REPLACE
 _GONE: Final = frozenset({-errno.ENOENT, -errno.ENODEV, -errno.EINVAL})
+_INGRESS: Final = 1  # enum bpf_tc_attach_point
+_EGRESS: Final = 2
 _PACKET_MAX: Final = 1 << 16
-
-
-class AttachPoint(IntEnum):
-    """``enum bpf_tc_attach_point``."""
-
-    INGRESS = 1
-    EGRESS = 2
 
 
 class _Hook(ctypes.Structure):
@@ -33,17 +22,6 @@ class _Hook(ctypes.Structure):
         ("ifindex", c_int),
         ("attach_point", c_int),
         ("parent", c_uint32),
-    )
-
-
-class _Options(ctypes.Structure):
-    _fields_ = (
-        ("sz", c_size_t),
-        ("prog_fd", c_int),
-        ("flags", c_uint32),
-        ("prog_id", c_uint32),
-        ("handle", c_uint32),
-        ("priority", c_uint32),
     )
 
 
@@ -76,7 +54,7 @@ def _hook(ifindex: int, point: int) -> _Hook:
 
 def create_clsact(ifindex: int) -> bool:
     """Gives the device a clsact qdisc; False when it has one already."""
-    hook = _hook(ifindex, AttachPoint.INGRESS)
+    hook = _hook(ifindex, _INGRESS)
     result = library().bpf_tc_hook_create(byref(hook))
     if result == -errno.EEXIST:
         return False
@@ -86,33 +64,10 @@ def create_clsact(ifindex: int) -> bool:
 
 def destroy_clsact(ifindex: int) -> None:
     """Removes the device's clsact qdisc, with every filter on it."""
-    hook = _hook(ifindex, AttachPoint.INGRESS | AttachPoint.EGRESS)
+    hook = _hook(ifindex, _INGRESS | _EGRESS)
     result = library().bpf_tc_hook_destroy(byref(hook))
     if result not in _GONE:
         check(result, f"remove the clsact qdisc of device {ifindex}")
-
-
-def attach(ifindex: int, point: AttachPoint, program_fd: int) -> None:
-    """Puts the program there, atomically in place of the one that we had there before."""
-    hook = _hook(ifindex, point)
-    options = _Options(
-        sz=ctypes.sizeof(_Options),
-        prog_fd=program_fd,
-        flags=_REPLACE,
-        handle=HANDLE,
-        priority=PRIORITY,
-    )
-    result = library().bpf_tc_attach(byref(hook), byref(options))
-    check(result, f"attach to {point.name.lower()} of device {ifindex}")
-
-
-def detach(ifindex: int, point: AttachPoint) -> None:
-    """Takes our program away, if it is there."""
-    hook = _hook(ifindex, point)
-    options = _Options(sz=ctypes.sizeof(_Options), handle=HANDLE, priority=PRIORITY)
-    result = library().bpf_tc_detach(byref(hook), byref(options))
-    if result not in _GONE:
-        check(result, f"detach from {point.name.lower()} of device {ifindex}")
 
 
 def run_syscall(program_fd: int) -> None:

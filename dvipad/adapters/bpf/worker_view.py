@@ -14,6 +14,7 @@ from ctypes import byref
 from pathlib import Path
 from typing import Final
 
+from dvipad.adapters.bpf.crt_map import is_short, shorten
 from dvipad.adapters.bpf.layout import (
     RING_MAX,
     SERVICES_MAX,
@@ -29,7 +30,7 @@ from dvipad.adapters.bpf.libbpf import check, library
 from dvipad.adapters.bpf.maps import Map
 from dvipad.address import Address, unpack
 
-_MAPS: Final = ("established", "embryonic", "services")
+_MAPS: Final = ("established4", "established6", "embryonic4", "embryonic6", "services")
 _MEMORY: Final = ("settings", "shared", "targets", "cursors", "worker_totals", "sent")
 
 
@@ -43,8 +44,8 @@ class WorkerView:
     def __init__(self, maps: dict[str, Map], memory: dict[str, mmap.mmap]) -> None:
         self._maps = maps
         self._memory = memory
-        self._established = maps["established"].fd
-        self._embryonic = maps["embryonic"].fd
+        self._four = (maps["established4"].fd, maps["embryonic4"].fd)
+        self._six = (maps["established6"].fd, maps["embryonic6"].fd)
         self._services = maps["services"].fd
         self._settings = Settings.from_buffer(memory["settings"])
         self._shared = Shared.from_buffer(memory["shared"])
@@ -99,7 +100,8 @@ class WorkerView:
 
         `key`: 36 bytes, as `layout.CONNECTION` packs them. A closing entry does not bind a SYN.
         """
-        for table in (self._established, self._embryonic):
+        tables, key = (self._four, shorten(key)) if is_short(key) else (self._six, key)
+        for table in tables:
             result = self._lookup(table, key, self._route_pointer)
             if result == 0:
                 return self._route.target, self._route.closing != 0
@@ -131,7 +133,8 @@ class WorkerView:
         """Enters a connection that waits for the client's ACK."""
         self._new_route.target = target
         self._new_route.created_ns = time.monotonic_ns()
-        result = self._update(self._embryonic, key, self._new_route_pointer, 0)
+        tables, key = (self._four, shorten(key)) if is_short(key) else (self._six, key)
+        result = self._update(tables[1], key, self._new_route_pointer, 0)
         check(result, "enter a connection into the CRT")
 
     def target(self, index: int) -> Address | None:
