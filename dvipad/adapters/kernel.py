@@ -226,7 +226,12 @@ class Kernel:
     ) -> None:
         match effect:
             case InsertConnections():
-                self.plane.insert_connections(effect.target, effect.established, effect.embryonic)
+                self.plane.insert_connections(effect.target, effect.established, b"")
+                if effect.hearsay:
+                    keys = self._elsewhere(effect.embryonic)
+                    self.plane.insert_hearsay(effect.target, keys)
+                else:
+                    self.plane.insert_connections(effect.target, b"", effect.embryonic)
             case EndConnections():
                 unclear = self.plane.end_connections(effect.target, effect.keys)
                 if unclear and len(self._unclear) < UNCLEAR_MAX:
@@ -238,6 +243,14 @@ class Kernel:
                 self.plane.purge_target(effect.target)
             case _:
                 assert_never(effect)
+
+    def _elsewhere(self, keys: bytes) -> bytes:
+        """Those of `keys` that have no socket on this host."""
+        named = set(layout.split_keys(keys))
+        for dvipa in {layout.dvipa_of(key) for key in named}:
+            for known in self.sockets.connections(dvipa):
+                named.difference_update(layout.split_keys(known))
+        return b"".join(sorted(named))
 
     def _set_dvipa(self, effect: SetDvipa) -> None:
         self.plane.set_dvipa(

@@ -112,7 +112,9 @@ class Distributor:
         if message.target != self._context.xcf_of(name):
             # Hearsay of the former owner; the connection may be over. As embryonic it never hides
             # what the target itself said, its next packet promotes it, and else it is washed out.
-            self._insert(message.target, b"", message.established + message.embryonic)
+            keys = message.established + message.embryonic
+            if keys:
+                self._context.emit(InsertConnections(message.target, b"", keys, hearsay=True))
             return
         self._insert(message.target, message.established, message.embryonic)
         if not message.snapshot:

@@ -115,11 +115,16 @@ class ProbeAddress:
 
 @dataclass(frozen=True, slots=True)
 class InsertConnections:
-    """CRT entries: these packed keys lead to `target`."""
+    """CRT entries: these packed keys lead to `target`.
+
+    `hearsay`: it is not the target that says so. What this node chose itself a moment ago stays,
+    and what ends here is not elsewhere.
+    """
 
     target: Address
     established: bytes
     embryonic: bytes
+    hearsay: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,10 +83,7 @@ class Node:
         return self.context.settings.name
 
     def _show(self, dvipa: Address) -> None:
-        vipa = self.owners.get(dvipa)
-        # A node that leaves takes its DVIPAs along, but not those of applications that stay.
-        leaves = self.context.stopping and (vipa is None or not vipa.ranged)
-        self.target.give_back(dvipa, keep=not leaves)
+        self.target.give_back(dvipa)
 
     # -- the verbs ----------------------------------------------------------------------------
 

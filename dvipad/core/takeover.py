@@ -268,9 +268,12 @@ class Takeover:
         # Connections that ended up here without a choice are in no CRT, but in the sockets. Some
         # are over by now, and their TERMCONN is on its way ahead of this: for the successor none
         # is established before its next packet.
-        own = (self._context.settings.xcf, b"", b"".join(vipa.socket_dump))
+        xcf = self._context.settings.xcf
+        own = (xcf, b"", b"".join(vipa.socket_dump))
         vipa.socket_dump = (b"", b"")
         for target, established, embryonic in (own, *(vipa.crt_dump or ())):
+            if target == xcf:
+                established, embryonic = b"", established + embryonic
             for message in crt.batches(
                 vipa.dvipa, vipa.epoch, target, established, embryonic, snapshot=False
             ):

@@ -108,9 +108,9 @@ class Target:
         self._showing[dvipa] = self._context.sequence(*steps)
         self._show_again.pop(dvipa, None)
 
-    def give_back(self, dvipa: Address, keep: bool) -> None:
-        """Ownership is done with `dvipa`; with `keep` connections that end here keep it hidden."""
-        if dvipa not in self.hidden and keep:
+    def give_back(self, dvipa: Address) -> None:
+        """Ownership is done with `dvipa`; connections that end here keep it hidden."""
+        if dvipa not in self.hidden:
             self.hidden.add(dvipa)
             self.quiescing.add(dvipa)
             self._check_idle(dvipa)

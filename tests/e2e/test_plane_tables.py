@@ -9,10 +9,12 @@ import pytest
 
 from dvipad.adapters.bpf.layout import (
     RING_MAX,
+    ROUTE,
     SERVICES_MAX,
     TARGETS_MAX,
     Role,
     connection_key,
+    split_keys,
 )
 from dvipad.adapters.bpf.libbpf import BpfError
 from dvipad.adapters.bpf.plane import AdoptedDvipa
@@ -39,6 +41,20 @@ FAR_FUTURE_NS = 1 << 62
 
 def keys(version: int, *ports: int) -> bytes:
     return b"".join(key(version, port) for port in ports)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_hearsay_does_not_override_what_was_chosen_here(four: Bench, version: int) -> None:
+    own(four)
+    serve(four, TARGETS[4][:1])
+    four.ingress(*from_client(version, "S", port=1))
+    old = key(version, 2)
+    four.plane.insert_connections(TARGETS[4][0], b"", old)
+    four.plane._crt._embryonic.update(old, ROUTE.pack(1, 0, 1))  # long ago
+    four.plane.insert_hearsay(TARGETS[4][1], keys(version, 1, 2, 3))
+    found = four.plane.connections(DVIPA[version])
+    assert found[TARGETS[4][0]] == (b"", key(version, 1))
+    assert set(split_keys(found[TARGETS[4][1]][1])) == {key(version, 2), key(version, 3)}
 
 
 def test_connections_of_targets_and_dvipas(four: Bench) -> None:

@@ -305,9 +305,16 @@ class Checks:
             ready = target.kernel.ready(rows, connection.dvipa, connection.port)
             ready = ready and not target.orders.refuses(connection.port)
             opened_ms = min(opened_ms, world.loop.now_ms - target.ordered_ms)
+            # Targets of a backup's own statement say what they have once it distributes by it.
+            opened_ms = min(opened_ms, self._owned_ms(host, connection.dvipa))
             calm_ms = self.undisturbed_ms(host, target)
             if ready and opened_ms > SPREAD_MS and calm_ms > SETTLE_MS:
                 self.fail("refused", f"{connection} by {name}, but {target.name} is ready")
+
+    def _owned_ms(self, host: Host, dvipa: Address) -> int:
+        """For how long the daemon of `host` is what it is to `dvipa`."""
+        vipa = host.daemon.node.owners.get(dvipa) if host.daemon is not None else None
+        return self._world.loop.now_ms if vipa is None else host.clock_ms() - vipa.since_ms
 
     def reset(self, connection: Connection, name: str, why: str) -> None:
         """An established connection was answered with a RST."""

@@ -66,6 +66,10 @@ KernelEffect = (
 )
 
 
+CHOSEN_MS = 5_000
+"""A younger embryonic entry stays, whatever another node says that it heard."""
+
+
 @dataclass(slots=True)
 class Socket:
     """A server's end of a connection; `nonce` stands for its sequence numbers."""
@@ -187,7 +191,11 @@ class Kernel:
                 for key in split(effect.established):
                     self.established[key] = Route(effect.target, now_ms)
                 for key in split(effect.embryonic):
-                    self.embryonic[key] = Route(effect.target, now_ms)
+                    route = self.embryonic.get(key)
+                    young = route is not None and route.created_ms > now_ms - CHOSEN_MS
+                    stays = (young and route and not route.closing) or key in self.sockets
+                    if not (effect.hearsay and stays):
+                        self.embryonic[key] = Route(effect.target, now_ms)
             case EndConnections():
                 for key in split(effect.keys):
                     for table in (self.embryonic, self.established):

@@ -21,6 +21,9 @@ from dvipad.address import Address, pack, unpack
 _UNDER_WAY_NS: Final = 1_000_000_000
 """An entry is in its map far sooner after the time that is written in it."""
 
+CHOSEN_NS: Final = 5_000_000_000
+"""A younger entry is of the same connection, and not of an earlier one of the same client port."""
+
 OPENING_NS: Final = 130_000_000_000
 """A client stops opening a connection after 127 s (net.ipv4.tcp_syn_retries 6)."""
 
@@ -107,6 +110,21 @@ class CrtTable:
             for at in range(0, len(keys), size):
                 lost += _insert(table, keys[at : at + size], value)
         return lost
+
+    def insert_hearsay(self, index: int, keys: bytes) -> None:
+        """Enters packed keys as embryonic, but for those that are, and are younger than
+        `CHOSEN_NS`."""
+        now_ns = time.monotonic_ns()
+        value = ROUTE.pack(index, 0, now_ns)
+        for key in split_keys(keys):
+            if self._embryonic.add(key, value):
+                continue
+            known = self._embryonic.lookup(key)
+            if known is not None:
+                _target, closing, created_ns = ROUTE.unpack(known)
+                if not closing and created_ns > now_ns - CHOSEN_NS:
+                    continue
+            self._embryonic.update(key, value)
 
     def end(self, index: int, keys: bytes, before_ns: int) -> bytes:
         """Removes those of `keys` that lead to target `index` and are over.

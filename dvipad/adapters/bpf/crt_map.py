@@ -6,11 +6,13 @@ be there (``struct connection4``). Everywhere else a connection is 36 bytes.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from typing import Final
 
 from dvipad.adapters.bpf.layout import CONNECTION, split_keys
-from dvipad.adapters.bpf.maps import Map
+from dvipad.adapters.bpf.libbpf import BpfError
+from dvipad.adapters.bpf.maps import NOEXIST, Map
 
 MAPPED: Final = bytes(10) + b"\xff\xff"
 """How an IPv4 address begins among 16 bytes (RFC 4291, 2.5.5.2)."""
@@ -50,6 +52,23 @@ class CrtMap:
         for keys, values in self._four.batches():
             yield lengthen(keys), values
         yield from self._six.batches()
+
+    def lookup(self, key: bytes) -> bytes | None:
+        """The value of `key`, or None."""
+        return self._four.lookup(shorten(key)) if is_short(key) else self._six.lookup(key)
+
+    def add(self, key: bytes, value: bytes) -> bool:
+        """Sets `key` if it is new; False if it is not."""
+        try:
+            if is_short(key):
+                self._four.update(shorten(key), value, NOEXIST)
+            else:
+                self._six.update(key, value, NOEXIST)
+        except BpfError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            return False
+        return True
 
     def update(self, key: bytes, value: bytes) -> None:
         """Sets `key`; a full map raises ``E2BIG``."""

@@ -338,6 +338,11 @@ def connection_key(client: Address, client_port: int, dvipa: Address, dvipa_port
     return CONNECTION.pack(pack(client), pack(dvipa), client_port, dvipa_port)
 
 
+def dvipa_of(key: bytes) -> Address:
+    """The DVIPA in the key of a connection."""
+    return unpack(key[16:32])
+
+
 def split_keys(keys: bytes) -> Iterator[bytes]:
     """The single CRT keys of a batch; raises ``ValueError`` when its length is no multiple."""
     if len(keys) % CONNECTION.size:

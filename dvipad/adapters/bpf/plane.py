@@ -256,6 +256,16 @@ class DataPlane:
         self._fit_mss()
         return self._crt.insert(index, established, embryonic)
 
+    def insert_hearsay(self, target: Address, keys: bytes) -> None:
+        """Enters connections of which another node says that a target has them, as embryonic.
+
+        What was chosen here less than `CHOSEN_NS` ago stays: the client sent its SYN again, and
+        the answer that it got came from there.
+        """
+        index = self._targets.index(target)
+        self._fit_mss()
+        self._crt.insert_hearsay(index, keys)
+
     def end_connections(self, target: Address, keys: bytes) -> bytes:
         """Removes connections that `target` says are over (TERMCONN).
 
