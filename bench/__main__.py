@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from bench import rebuild, results, takeover, throughput
 from bench.figures import Figure
 from bench.insn import host as insn
+from bench.insn import whole
 from bench.progress import say
 from bench.rivals import Labs
 from dvipad.lab.spec import LabError
@@ -51,6 +52,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Options], Outcome]]] = {
     "bulk": _on_labs(throughput.bulk),
     "latency": _on_labs(throughput.latency),
     "insn": lambda options: insn.run(options.rounds),
+    "insnconn": lambda options: whole.run(options.rounds),
 }
 
 

@@ -19,7 +19,9 @@ MACS: Final = {"a0": 0x0A, "d0": 0x0D, "d1": 0x1D, "b0": 0x0B}
 """Device → last byte of its link-layer address."""
 
 ACK: Final = 0x10
+PSH: Final = 0x08
 SYN: Final = 0x02
+FIN: Final = 0x01
 _ETHERNET: Final = 14
 _HEADERS: Final = _ETHERNET + 40
 _IPV4: Final = struct.Struct("!BBHHHBBH4s4s")

@@ -31,10 +31,8 @@ Samples = Mapping[tuple[str, str], Sequence[float]]
 def run(rounds: int) -> tuple[list[Figure], list[dict[str, Any]]]:
     """Instructions per packet of every path above the base line, and their ratios."""
     prepare(rounds)
-    try:
-        samples = _measured(rounds)
-    except VmError as error:
-        raise LabError(f"insn: {error}") from error
+    found = measured("bench.insn.guest", "insn", rounds)
+    samples = {_split(name): values for name, values in found.items()}
     rows = [
         {"path": path, "kind": kind, "instructions": value}
         for (path, kind), values in samples.items()
@@ -53,21 +51,33 @@ def prepare(rounds: int) -> None:
             (FOLDER / kind.file(turn)).write_bytes(kind.frames(turn))
 
 
-def _measured(rounds: int) -> dict[tuple[str, str], list[float]]:
+def measured(module: str, word: str, rounds: int) -> dict[str, list[float]]:
+    """Runs `module` in the machine; gives what its lines `WORD NAME... VALUE` say, by name.
+
+    Raises :class:`LabError` when it does not work.
+    """
     kernel = fetch(KERNELS)
-    argv = (sys.executable, "-m", "bench.insn.guest", str(rounds))
+    argv = (sys.executable, "-m", module, str(rounds))
     job = python_job(argv, {}, TIMEOUT_S, COPIED, counted=True)
-    samples: dict[tuple[str, str], list[float]] = defaultdict(list)
-    say(f"insn: booting Linux {kernel.version}; one of its nanoseconds is one instruction")
-    with started(kernel, job, places()) as machine:
-        for line in machine.lines():
-            words = line.decode(errors="replace").split()
-            if words[:1] == ["insn"] and len(words) == 4:
-                samples[words[1], words[2]].append(float(words[3]))
-            say(" ".join(words))
-    if machine.status != 0:
-        raise VmError(f"the measurement ended with status {machine.status}")
+    samples: dict[str, list[float]] = defaultdict(list)
+    say(f"{word}: booting Linux {kernel.version}; one of its nanoseconds is one instruction")
+    try:
+        with started(kernel, job, places()) as machine:
+            for line in machine.lines():
+                words = line.decode(errors="replace").split()
+                if words[:1] == [word]:
+                    samples[" ".join(words[1:-1])].append(float(words[-1]))
+                say(" ".join(words))
+        if machine.status != 0:
+            raise VmError(f"the measurement ended with status {machine.status}")
+    except VmError as error:
+        raise LabError(f"{word}: {error}") from error
     return dict(samples)
+
+
+def _split(name: str) -> tuple[str, str]:
+    path, kind = name.split()
+    return path, kind
 
 
 def figures(samples: Samples) -> list[Figure]:

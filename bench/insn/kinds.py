@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from bench.insn.frames import ACK, CLIENT_PORT, SYN, file_of, frame
+from bench.insn.frames import ACK, CLIENT_PORT, FIN, PSH, SYN, file_of, frame
 
 SMALL: Final = 64
 LARGE: Final = 1_414
@@ -38,6 +38,51 @@ class Kind:
         ports = [port for port in range(first, first + self.count) if port != CLIENT_PORT]
         return file_of([frame(self.flags, self.size, port) for port in ports])
 
+
+CONNECTIONS: Final = 400
+"""Short connections of a round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The frames of a client for whole short connections, each from a port of its own."""
+
+    name: str
+    each: tuple[tuple[int, int], ...]
+
+    @property
+    def frames_each(self) -> int:
+        """Frames of one connection."""
+        return len(self.each)
+
+    def file(self, turn: int) -> str:
+        """The file with the frames of a round."""
+        return f"{self.name}-{turn}.frames"
+
+    def frames(self, turn: int) -> bytes:
+        """What is in that file: `CONNECTIONS` connections, one after the other."""
+        first = 1_024 + turn * CONNECTIONS
+        return file_of(
+            [
+                frame(flags, size, port)
+                for port in range(first, first + CONNECTIONS)
+                for flags, size in self.each
+            ]
+        )
+
+
+WHOLE: Final = Whole(
+    "whole",
+    (
+        (SYN, 60),
+        (ACK, 60),
+        (ACK | PSH, 54 + 100),
+        (ACK, 60),
+        (ACK | FIN, 60),
+        (ACK, 60),
+    ),
+)
+"""Flags and size of: SYN, ACK, the request, ACK of the answer, FIN, and the last ACK."""
 
 OPENING: Final = "opening"
 KINDS: Final = (

@@ -28,6 +28,8 @@ SHOW_AGAIN_MS: Final = 20
 may look like the owner that it was."""
 IDLE_AGAIN_MS: Final = 100
 """A DVIPA without connections is looked at once more after so long, before it is removed."""
+ANNOUNCE_AGAIN_MS: Final = 1_000
+"""Between an announcement that failed and the next."""
 RETRY_MS: Final = 5_000
 """After an effect failed this node is no candidate for that DVIPA for so long."""
 

@@ -201,8 +201,7 @@ class Owners:
     def effect_failed(self, effect_id: int, reason: str) -> None:
         """A failure; one of a superseded sequence changes nothing."""
         for vipa in self:
-            if vipa.effect_id == effect_id:
-                vipa.failed = reason
+            self._takeover.effect_failed(vipa, effect_id, reason)
 
     def crt_dumped(self, event: CrtDumped) -> None:
         """The CRT that a giving node hands over."""
@@ -244,6 +243,7 @@ class Owners:
 
     def _take_rows(self, vipa: Ownership) -> None:
         self._takeover.hear_again(vipa)
+        self._takeover.announce_due(vipa)
         self._takeover.follow(vipa, self._context.membership.claim(vipa.dvipa))
         for _ in range(ROWS_PER_STEP):
             facts = self._facts(vipa)
@@ -390,7 +390,7 @@ class Owners:
                 times.append(vipa.since_ms + 3 * timers.collect_ms)
             if vipa.state is State.MOVING:
                 times.append(vipa.since_ms + linger)
-            times.append(vipa.hushed_until_ms)
+            times += [vipa.hushed_until_ms, vipa.announce_ms or 0]
             for name in vipa.unheard:
                 peer = context.membership.get(name)
                 times.append(0 if peer is None else peer.since_ms + FORGET_MS)

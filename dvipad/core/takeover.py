@@ -12,7 +12,7 @@ from typing import assert_never
 from dvipad.address import Address
 from dvipad.config.model import Distribute, Moveable
 from dvipad.core import crt
-from dvipad.core.context import FORGET_MS, HUSH_MS, RETRY_MS, Context
+from dvipad.core.context import ANNOUNCE_AGAIN_MS, FORGET_MS, HUSH_MS, RETRY_MS, Context
 from dvipad.core.crt import Collection
 from dvipad.core.dpt import target_spec
 from dvipad.core.effects import (
@@ -103,7 +103,7 @@ class Takeover:
                 self._send(vipa.offered_to, Move.OFFER, vipa)
             case Action.ANNOUNCE_AGAIN:
                 vipa.rival_released = False
-                self._context.sequence(Announce(vipa.dvipa))
+                vipa.announcing = self._context.sequence(Announce(vipa.dvipa))
             case Action.WITHDRAW:
                 self._withdraw(vipa)
             case Action.DROP:
@@ -231,6 +231,19 @@ class Takeover:
         if not vipa.unheard and not self._rival_acts(vipa):
             vipa.withholding = False
             self._context.emit(SetDvipa(vipa.dvipa, Role.OWNER, vipa.epoch))
+
+    def effect_failed(self, vipa: Ownership, effect_id: int, reason: str) -> None:
+        """A failure; one of a superseded sequence changes nothing."""
+        if vipa.effect_id == effect_id:
+            vipa.failed = reason
+        elif vipa.announcing == effect_id:
+            vipa.announce_ms = self._context.now_ms + ANNOUNCE_AGAIN_MS
+
+    def announce_due(self, vipa: Ownership) -> None:
+        """An announcement that failed is made again after a while."""
+        if vipa.announce_ms is not None and self._context.now_ms >= vipa.announce_ms:
+            vipa.announce_ms = None
+            vipa.rival_released = vipa.owning
 
     def follow(self, vipa: Ownership, rival: Claim | None) -> None:
         """What this node gave up has moved on: relay to who has it now."""

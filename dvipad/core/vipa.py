@@ -138,6 +138,8 @@ class Ownership:
     act as one. `effect_id`: the sequence whose completion is awaited; others are
     superseded. `crt_dump`, `socket_dump`: what is handed over. `summoned`: an application or a
     command wants it here now; `unwanted`: none does any more. `idle`: it has no connection.
+    `announcing`: the effect of an announcement that is repeated; if it failed, it is made again
+    at `announce_ms`.
     """
 
     dvipa: Address
@@ -148,6 +150,8 @@ class Ownership:
     prefix_length: int | None = None
     state: State = State.BACKUP
     since_ms: int = 0
+    announcing: int = 0
+    announce_ms: int | None = None
     epoch: int = 0
     held_epoch: int = 0
     effect_id: int = 0

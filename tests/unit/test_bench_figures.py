@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bench import loads, rebuild, results, takeover, throughput
 from bench.figures import Figure, compare, number, summary
+from bench.insn import whole
 from bench.takeover import Sample
 from dvipad.lab.spec import LabError
 
@@ -153,3 +154,21 @@ def test_the_last_decision_to_take_over_counts() -> None:
     assert rebuild.decided_s(log, 1000.0, 0.25) == pytest.approx(999.25), "midnight in between"
     with pytest.raises(LabError, match="not decided"):
         rebuild.decided_s("", 1000.0, 0.0)
+
+
+def test_a_whole_connection_is_what_the_box_does_for_it() -> None:
+    samples = {
+        "replay.drop": [40.0, 41.0, 47.0],
+        "replay.ipvs": [70.0],
+        "replay.offload": [55.0],
+        "ended": [3.0],
+        "real.direct": [160.0],
+        "real.offload": [190.0],
+        "real.nfqueue": [290.0],
+        "real.haproxy": [360.0],
+    }
+    values = {figure.name: figure.value for figure in whole.figures(samples)}
+    assert (values["insnconn.ipvs"], values["insnconn.offload"]) == (30.0, 18.0)
+    assert (values["insnconn.nfqueue"], values["insnconn.haproxy"]) == (118.0, 200.0)
+    assert values["insnconn.nfqueue_vs_haproxy"] == 0.59
+    assert values["insnconn.spread"] == pytest.approx(0.025)

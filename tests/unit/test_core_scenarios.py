@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dvipad.config.model import TargetSpec
-from dvipad.core.context import REPORT_AGAIN_MS, RETRY_MS, SHOW_AGAIN_MS, NodeSettings
+from dvipad.core.context import (
+    ANNOUNCE_AGAIN_MS,
+    REPORT_AGAIN_MS,
+    RETRY_MS,
+    SHOW_AGAIN_MS,
+    NodeSettings,
+)
 from dvipad.core.effects import (
     Announce,
     Decision,
@@ -126,6 +132,18 @@ def test_what_a_restarted_daemon_adopts_loses_targets_that_are_not_listed() -> N
     made.start("lb1", Adopted(DVIPA, True, 1, False, (strangers,)))
     kept = (XCF["t1"], XCF["t2"])
     assert made.of("lb1", SetService)[0] == SetService(DVIPA, 80, kept, False)
+
+
+def test_an_announcement_that_failed_is_made_again() -> None:
+    made = cluster()
+    made.done.clear()
+    made.fail_next.add(("lb1", Announce))
+    released = Dvipa(Move.RELEASE, DVIPA, 1)
+    made.feed("lb1", MessageReceived("lb2", released))  # neighbours may still look there
+    made.settle()
+    assert made.of("lb1", Announce) == []
+    made.pass_time(made.now_ms + ANNOUNCE_AGAIN_MS)
+    assert made.of("lb1", Announce) == [Announce(DVIPA)]
 
 
 def test_who_asked_and_gets_no_crt_asks_the_targets_again() -> None:
