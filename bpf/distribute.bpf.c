@@ -119,6 +119,20 @@ static __always_inline bool came_from(__u32 index, const struct outer *outer)
 	return outer->inner && target && same_address(&target->xcf, &outer->ip.source);
 }
 
+/* Our own target sends us a packet of its connection. In the moment of a move it took a SYN of ours
+ * for one that it has to decide, and chose us: two that take each other for the target must not
+ * play ball with it. */
+static __always_inline int relayed_back(struct __sk_buff *skb, const struct ip *ip,
+					const struct segment *segment)
+{
+	struct route here = { .target = THIS_NODE, .created_ns = bpf_ktime_get_ns() };
+
+	if (segment->syn)
+		enter_embryonic(&segment->key, &here);
+	return segment->syn || is_known_here(skb, ip, &segment->key) ? local(COUNT_RELAYED_BACK) :
+								      drop(COUNT_RELAYED_BACK);
+}
+
 /* A TCP packet for a DVIPA; one with an outer header was tunnelled to us by a member. */
 static __always_inline int decide(struct __sk_buff *skb, const struct ip *ip,
 				  const struct outer *outer, const struct dvipa *dvipa,
@@ -141,12 +155,7 @@ static __always_inline int decide(struct __sk_buff *skb, const struct ip *ip,
 	target = crt_lookup(&segment);
 	if (target != MISS) {
 		if (target != THIS_NODE && came_from(target, outer))
-			/* In the moment of a move it took a SYN of ours for one that it has to
-			 * decide, and chose us: two that take each other for the target must not
-			 * play ball with it. */
-			return segment.syn || is_known_here(skb, ip, &segment.key) ?
-				       local(COUNT_RELAYED_BACK) :
-				       drop(COUNT_RELAYED_BACK);
+			return relayed_back(skb, ip, &segment);
 		return target;
 	}
 	if (dvipa->role == ROLE_OWNER)

@@ -244,7 +244,6 @@ class Owners:
     def _take_rows(self, vipa: Ownership) -> None:
         self._takeover.hear_again(vipa)
         self._takeover.announce_due(vipa)
-        self._takeover.follow(vipa, self._context.membership.claim(vipa.dvipa))
         for _ in range(ROWS_PER_STEP):
             facts = self._facts(vipa)
             trigger = due(vipa, facts)
@@ -254,6 +253,7 @@ class Owners:
                 break
             if trigger in (Trigger.RELEASED, Trigger.CRT_COMPLETE) and vipa.owning:
                 self._rechecks.later(vipa.dvipa)  # what was handed over may have ended here
+        self._takeover.follow(vipa, self._context.membership.claim(vipa.dvipa))
 
     def _waits_idle(self, vipa: Ownership) -> bool:
         if vipa.unwanted:

@@ -91,14 +91,17 @@ def test_two_that_take_each_other_for_the_target_do_not_play_ball(
     own(four, role, **({"successor": TARGETS[4][1]} if role is Role.MOVING else {}))
     four.plane.set_members(frozenset(TARGETS[4]))
     four.plane.insert_connections(TARGETS[4][0], b"", key(version))
-    back = through_tunnel(from_client(version, "S"), 4, False)
-    assert four.ingress(*back).verdict == PASS, "the other one chose us"
-    assert four.counted() == {"hit_embryonic": 1, "relayed_back": 1, "decapsulated": 1}
     lost = through_tunnel(from_client(version, "A"), 4, False)
     assert four.ingress(*lost).verdict == DROP, "it does not end here, and must not be reset"
     assert four.counted()["relayed_back"] == 1
     elsewhere = through_tunnel(from_client(version, "A"), 4, False, TARGETS[4][1])
     assert four.ingress(*elsewhere).verdict == REDIRECT
+    four.plane.purge_dvipa(DVIPA[version])
+    four.plane.insert_connections(TARGETS[4][0], b"", key(version))
+    back = through_tunnel(from_client(version, "S"), 4, False)
+    assert four.ingress(*back).verdict == PASS, "the other one chose us"
+    assert four.counted() == {"hit_embryonic": 1, "relayed_back": 1, "decapsulated": 1}
+    assert four.ingress(*from_client(version, "A")).verdict == PASS, "it ends here from now on"
 
 
 @pytest.mark.parametrize("version", [4, 6])

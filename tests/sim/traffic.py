@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from dvipad.address import Address, pack
 from dvipad.core.effects import Role
 
-from .kernel import Socket
+from .kernel import Route, Socket
 
 if TYPE_CHECKING:
     from .world import Host, World
@@ -262,6 +262,8 @@ class Traffic:
             if why:
                 self._stack(host, connection, packet, nonce, why)
         elif relay is not None and target == self._world.hosts[relay].plan.xcf:
+            if packet is Packet.SYN:
+                kernel.embryonic[connection.key] = Route(kernel.xcf, host.clock_ms())
             if packet is Packet.SYN or connection.key in kernel.sockets:
                 self._stack(host, connection, packet, nonce, "relayed back")
         elif target == kernel.xcf:
