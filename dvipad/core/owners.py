@@ -242,8 +242,8 @@ class Owners:
         self._idle.refresh({vipa.dvipa for vipa in self if self._waits_idle(vipa)})
 
     def _take_rows(self, vipa: Ownership) -> None:
-        self._takeover.hear_again(vipa)
-        self._takeover.announce_due(vipa)
+        self.parts.heed(vipa)
+        self._takeover.on_time(vipa)
         for _ in range(ROWS_PER_STEP):
             facts = self._facts(vipa)
             trigger = due(vipa, facts)

@@ -158,6 +158,17 @@ class Parts:
         vipa.moveable, vipa.prefix_length = row.moveable, row.prefix_length
         vipa.unwanted, vipa.summoned, vipa.retry_ms = False, started, 0
 
+    def heed(self, vipa: Ownership) -> None:
+        """A wish from a time when this node knew of no owner takes nothing from one that may
+        keep the address."""
+        holder = self._candidates.holder(vipa.dvipa) if vipa.summoned else None
+        if holder is None or vipa.owning:
+            return
+        verdict = second(holder[1].origin, holder[1].moveable, holder[0], vipa.origin)
+        if verdict.code is Code.REFUSED:
+            vipa.summoned, vipa.rank = False, RANGE_RANK
+            self._context.emit(Refusal(vipa.dvipa, f"{vipa.origin.value}: {verdict.reason}"))
+
     def verdict(self, dvipa: Address, origin: Origin) -> Verdict:
         """Whether `origin` may activate `dvipa` here now (zos.md 2.2)."""
         vipa = self._vipas.get(dvipa)

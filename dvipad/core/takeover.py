@@ -219,7 +219,12 @@ class Takeover:
             if (entry := peer.entries.get(vipa.dvipa)) is not None
         )
 
-    def hear_again(self, vipa: Ownership) -> None:
+    def on_time(self, vipa: Ownership) -> None:
+        """What an owner does when its time has come."""
+        self._hear_again(vipa)
+        self._announce_due(vipa)
+
+    def _hear_again(self, vipa: Ownership) -> None:
         """Nobody's connections are awaited any more once all were heard of, or are forgotten."""
         if vipa.state is not State.ACTIVE or not vipa.withholding:
             return
@@ -239,7 +244,7 @@ class Takeover:
         elif vipa.announcing == effect_id:
             vipa.announce_ms = self._context.now_ms + ANNOUNCE_AGAIN_MS
 
-    def announce_due(self, vipa: Ownership) -> None:
+    def _announce_due(self, vipa: Ownership) -> None:
         """An announcement that failed is made again after a while."""
         if vipa.announce_ms is not None and self._context.now_ms >= vipa.announce_ms:
             vipa.announce_ms = None

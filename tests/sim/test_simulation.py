@@ -12,6 +12,16 @@ from .canaries import CANARIES, ENOUGH, Canary, finds
 from .world import simulate
 
 SEEDS = 100
+FOUND = (
+    *(2465, 11946, 14908, 15173, 19739, 20041),
+    *(20178, 21153, 28093, 29776, 29990, 30960),
+)
+"""Seeds that found something that is mended."""
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_what_was_found_once_is_mended(seed: int) -> None:
+    simulate(seed)
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, 10))
