@@ -84,6 +84,11 @@ def parse_iperf(text: str) -> dict[str, Any]:
     return report
 
 
+def latency_argv(address: Address, port: int, rate_per_s: float, seconds: int) -> list[str]:
+    """The command line of latency.c."""
+    return [str(c_program(LATENCY)), str(address), str(port), f"{rate_per_s:.0f}", str(seconds)]
+
+
 def latency_us(
     cluster: Cluster, address: Address, port: int, rate_per_s: float, seconds: int
 ) -> Mapping[str, float]:
@@ -91,7 +96,7 @@ def latency_us(
 
     Raises :class:`LabError` when one request failed.
     """
-    argv = [str(c_program(LATENCY)), str(address), str(port), f"{rate_per_s:.0f}", str(seconds)]
+    argv = latency_argv(address, port, rate_per_s, seconds)
     done = cluster.run(CLIENT, argv, timeout_s=seconds + SPARE_S)
     result = parse_latency(done.stdout)
     if result["failed"]:

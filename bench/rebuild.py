@@ -85,7 +85,7 @@ class Watch(threading.Thread):
         super().__init__(daemon=True)
         pins = cluster.paths.pins(name)
         self._dvipas = Map.open(pins / "dvipas")
-        self._established = Map.open(pins / "established")
+        self._established = Map.open(pins / f"established{cluster.spec.family}")
         self._key = pack(cluster.spec.dvipa())
         self.owned_s = self.complete_s = 0.0
         self.entries = 0

@@ -19,7 +19,7 @@ from dvipad.address import Address
 from dvipad.lab import wrk
 from dvipad.lab.cluster import Cluster, destroy
 from dvipad.lab.spec import UPLINK, Host, Kind, LabSpec
-from dvipad.lab.traffic import Nginx
+from dvipad.lab.traffic import NewConnections, Nginx
 
 PREFIX: Final = "bench"
 NFQUEUE_PORT: Final = 80
@@ -142,6 +142,20 @@ class Labs:
             return seen >= wanted
 
         self.dvipad.wait_until(all_seen, READY_S, f"all targets answer at {spec.dvipa()}")
+
+
+def await_service(cluster: Cluster, port: int, targets: set[str]) -> None:
+    """Wait until all targets answer at the DVIPA (with names: echo servers), and none fails."""
+
+    def all_answer() -> bool:
+        connections = NewConnections(
+            cluster, CLIENT, cluster.spec.dvipa(), port, rate=200, count=12, timeout_s=2
+        )
+        with connections:
+            report = connections.finish()
+        return not report.failed and set(report.servers) == targets
+
+    cluster.wait_until(all_answer, READY_S, f"all targets answer at {cluster.spec.dvipa()}")
 
 
 class Rival(ABC):

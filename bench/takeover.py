@@ -18,6 +18,7 @@ from bench.figures import Figure, compare, summary
 from bench.haproxy import HAProxy
 from bench.keepalived import Keepalived, Vrrp
 from bench.progress import say
+from bench.rivals import await_service
 from dvipad.lab.cluster import Cluster, destroy
 from dvipad.lab.spec import Kind, LabError, LabSpec
 from dvipad.lab.traffic import (
@@ -96,7 +97,7 @@ def measure(contender: Contender, family: int, prefix: str = PREFIX) -> Sample:
             running.enter_context(EchoServer(cluster, name, [PORT]))
         if contender.vrrp:
             _start_rivals(cluster, contender)
-        _await_service(cluster, set(targets))
+        await_service(cluster, PORT, set(targets))
         return _cut_power(cluster, contender, running)
 
 
@@ -115,20 +116,6 @@ def _start_rivals(cluster: Cluster, contender: Contender) -> None:
             return str(spec.dvipa()) in cluster.run("lb1", command).stdout
 
         cluster.wait_until(is_master, READY_S, "keepalived on lb1 is master")
-
-
-def _await_service(cluster: Cluster, targets: set[str]) -> None:
-    """Wait until all targets answer at the address, and none fails."""
-
-    def all_answer() -> bool:
-        connections = NewConnections(
-            cluster, "client", cluster.spec.dvipa(), PORT, rate=200, count=12, timeout_s=2
-        )
-        with connections:
-            report = connections.finish()
-        return not report.failed and set(report.servers) == targets
-
-    cluster.wait_until(all_answer, READY_S, f"all targets answer at {cluster.spec.dvipa()}")
 
 
 def _cut_power(cluster: Cluster, contender: Contender, running: ExitStack) -> Sample:

@@ -18,7 +18,7 @@ from dvipad.address import Address, pack, unpack
 
 LAYOUT_VERSION: Final = 3
 DVIPAS_MAX: Final = 1024
-SERVICES_MAX: Final = 1024
+SERVICES_MAX: Final = 4096
 TARGETS_MAX: Final = 256
 RING_MAX: Final = 256
 MEMBERS_MAX: Final = 1024
