@@ -73,6 +73,9 @@ class Context:
     stopping_since_ms: int | None = None
     effects: list[Effect] = field(default_factory=list)
     last_id: int = 0
+    indexed: Profile | None = None
+    statements: dict[Address, tuple[Distribute, ...]] = field(default_factory=dict)
+    """VIPADISTRIBUTE of the profile `indexed`, by DVIPA."""
 
     @property
     def stopping(self) -> bool:
@@ -103,4 +106,8 @@ class Context:
 
     def own_distributes(self, dvipa: Address) -> tuple[Distribute, ...]:
         """VIPADISTRIBUTE statements of the own profile for `dvipa`."""
-        return tuple(row for row in self.profile.distributes if row.dvipa == dvipa)
+        if self.indexed is not self.profile:
+            self.indexed, self.statements = self.profile, {}
+            for row in self.profile.distributes:
+                self.statements[row.dvipa] = (*self.statements.get(row.dvipa, ()), row)
+        return self.statements.get(dvipa, ())

@@ -44,6 +44,8 @@ class Distributor:
         self._purged: set[str] = set()
         self._adopted: dict[tuple[Address, int], tuple[Address, ...]] = {}
         self._hold_until_ms = 0
+        self._grounds: dict[Address, tuple[object, ...]] = {}
+        """What the services of a DVIPA were made of; without a change they are the same."""
 
     def services(self) -> dict[tuple[Address, int], Service]:
         """The DPT as it is distributed now."""
@@ -65,11 +67,29 @@ class Distributor:
             self._unlist()
             return
         wanted: dict[tuple[Address, int], Service] = {}
+        changed: set[Address] = set(self._grounds)
+        candidates = self._candidates()
         for dvipa in owned:
             rows = self._effective(dvipa)
-            for port, service in self._dpt.services(dvipa, rows, self._candidates()).items():
+            grounds = (rows, candidates, self._dpt.edition(dvipa))
+            if self._grounds.get(dvipa) == grounds:
+                changed.discard(dvipa)
+                continue
+            self._grounds[dvipa] = grounds
+            changed.add(dvipa)
+            for port, service in self._dpt.services(dvipa, rows, candidates).items():
                 wanted[dvipa, port] = service
-        for key in [key for key in self._services if key not in wanted]:
+        if changed:
+            self._change(changed, wanted)
+        for key in sorted(self._adopted.keys() - self._services.keys(), key=str):
+            self._context.emit(RemoveService(*key))
+        self._adopted.clear()
+
+    def _change(self, changed: set[Address], wanted: dict[tuple[Address, int], Service]) -> None:
+        """The services of the DVIPAs `changed` are those `wanted` from now on."""
+        for dvipa in changed - {dvipa for dvipa, _ in wanted}:
+            self._grounds.pop(dvipa)
+        for key in [key for key in self._services if key[0] in changed and key not in wanted]:
             del self._services[key]
             self._context.emit(RemoveService(*key))
         for key, service in wanted.items():
@@ -77,9 +97,6 @@ class Distributor:
             if known is None or (known.ring, known.offload) != (service.ring, service.offload):
                 self._context.emit(SetService(*key, service.ring, service.offload))
             self._services[key] = service
-        for key in sorted(self._adopted - wanted.keys(), key=str):
-            self._context.emit(RemoveService(*key))
-        self._adopted.clear()
 
     def _unlist(self) -> None:
         """Adopted services lose the targets that the statements do not name."""
@@ -92,14 +109,14 @@ class Distributor:
                 self._adopted[dvipa, port] = listed
                 self._context.emit(SetService(dvipa, port, listed, row.offload))
 
-    def _candidates(self) -> list[Candidate]:
+    def _candidates(self) -> tuple[Candidate, ...]:
         settings = self._context.settings
         alive = [
             Candidate(peer.member.name, peer.member.xcf)
             for peer in self._context.membership
             if peer.life is not Life.DEAD
         ]
-        return [Candidate(settings.name, settings.xcf), *alive]
+        return Candidate(settings.name, settings.xcf), *alive
 
     # -- NEWCONN ------------------------------------------------------------------------------
 

@@ -44,9 +44,12 @@ class Dpt:
 
     def __init__(self) -> None:
         self._ready: dict[str, dict[Address, dict[int, int]]] = {}
+        self._changes: dict[Address, int] = {}
+        self._forgotten = 0
 
     def update(self, name: str, message: SrvStat) -> None:
         """What node `name` says of its listeners."""
+        self._changes[message.dvipa] = self._changes.get(message.dvipa, 0) + 1
         ports = self._ready.setdefault(name, {}).setdefault(message.dvipa, {})
         if message.full:
             ports.clear()
@@ -58,7 +61,11 @@ class Dpt:
 
     def forget(self, name: str) -> None:
         """Node `name` is gone: it has no listeners."""
-        self._ready.pop(name, None)
+        self._forgotten += self._ready.pop(name, None) is not None
+
+    def edition(self, dvipa: Address) -> tuple[int, int]:
+        """Another one whenever something is said of `dvipa`."""
+        return self._forgotten, self._changes.get(dvipa, 0)
 
     def ready(self, name: str, dvipa: Address) -> dict[int, int]:
         """Listeners of node `name` for `dvipa`, by port."""
