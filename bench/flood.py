@@ -67,8 +67,10 @@ def run(rounds: int, seconds: int, family: int) -> tuple[list[Figure], list[dict
                 cluster.run(host.name, back.split())
         targets = {host.name for host in spec.hosts() if host.kind is Kind.TARGET}
         await_service(cluster, ECHO, targets)
-        options = {"connections": CONNECTIONS, "interval_ms": INTERVAL_MS}
-        held = LongConnections(cluster, HONEST, spec.dvipa(), ECHO, **options)  # type: ignore[arg-type]
+        dvipa, many = spec.dvipa(), CONNECTIONS
+        held = LongConnections(
+            cluster, HONEST, dvipa, ECHO, connections=many, interval_ms=INTERVAL_MS
+        )
         running.callback(held.kill)
         samples = [_round(cluster, seconds, turn) for turn in range(rounds)]
         return figures(samples, held.stop()), [asdict(sample) for sample in samples]

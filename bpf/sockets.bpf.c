@@ -150,7 +150,10 @@ static __always_inline void report(enum event_kind kind, const struct connection
 	}
 	event->kind = kind;
 	event->key = *key;
-	bpf_ringbuf_submit(event, 0);
+	/* Ends come with every connection, and nobody waits for them: they are fetched by time. */
+	bpf_ringbuf_submit(event, kind == EVENT_ENDED || kind == EVENT_LINGERS ?
+					  BPF_RB_NO_WAKEUP :
+					  BPF_RB_FORCE_WAKEUP);
 }
 
 static __always_inline void map_ipv4(__be32 word[4], __be32 address)

@@ -7,6 +7,8 @@ import logging
 from concurrent.futures import Executor
 from typing import Final, Protocol
 
+from dvipad.adapters.nft_generation import generation
+
 REPAIR_S: Final = 1.0
 
 log = logging.getLogger(__name__)
@@ -14,6 +16,10 @@ log = logging.getLogger(__name__)
 
 class KernelRules(Protocol):
     """Rules in the kernel. Raise ``OSError`` when a command fails."""
+
+    @property
+    def by_nftables(self) -> bool:
+        """Whether they are part of the ruleset of nftables."""
 
     def present(self) -> bool:
         """Whether exactly these are in the kernel."""
@@ -31,9 +37,14 @@ async def keep_rules(rules: KernelRules, what: str, thread: Executor) -> None:
     `thread` runs the commands; they may take a while.
     """
     loop = asyncio.get_running_loop()
+    known: int | None = None
     while True:
         await asyncio.sleep(REPAIR_S)
         try:
+            now = generation() if rules.by_nftables else None
+            if now is not None and now == known:
+                continue  # nobody touched anything
+            known = now
             if not await loop.run_in_executor(thread, rules.present):
                 log.warning("somebody removed %s; it is put back", what)
                 await loop.run_in_executor(thread, rules.ensure)

@@ -80,6 +80,8 @@ class NftRules:
     Raises :class:`RuleError` when a command fails.
     """
 
+    by_nftables = True
+
     def __init__(self, mark: int, queue: int, run: Run) -> None:
         self._mark = mark
         self._queue = queue

@@ -134,12 +134,6 @@ class Lingering:
         """The connection `key` ended."""
         self._waiting.append((now_ns + self._linger_ns, key))
 
-    def deadline_ns(self) -> int | None:
-        """When the next one is to be reported."""
-        if len(self._waiting) > LINGERING_MAX:
-            return 0
-        return self._waiting[0][0] if self._waiting else None
-
     def take(self, now_ns: int, lives: Callable[[bytes], bool]) -> list[bytes]:
         """Those to report now; one that was opened anew in the meantime (`lives`) is not."""
         taken = []

@@ -57,6 +57,10 @@ def open_watcher(settings: SocketSettings, polling: bool) -> Watcher:
     return PollingWatcher(settings) if polling else SocketWatcher(settings)
 
 
+ENDS_NS: Final = 100_000_000
+"""Ends of connections are fetched so often; they alone do not wake the daemon."""
+
+
 class SocketWatcher:
     """The :class:`Watcher` by tracepoint. Raises ``BpfError`` when the kernel refuses it."""
 
@@ -69,6 +73,7 @@ class SocketWatcher:
         self._dvipas: frozenset[Address] = frozenset()
         self._originating: set[Address] = set()
         self._read: list[bytes] = []
+        self._looked_ns = time.monotonic_ns()
         with contextlib.ExitStack() as stack:
             self._maps = _load(settings)
             for each in self._maps.values():
@@ -141,7 +146,7 @@ class SocketWatcher:
         self._ring.consume()
         read = self._read[:]
         self._read.clear()
-        now_ns = time.monotonic_ns()
+        now_ns = self._looked_ns = time.monotonic_ns()
         events = self._sort(read, now_ns)
         events += self._resync_if_lost()
         if self._origin_schedule.take(now_ns):
@@ -260,7 +265,7 @@ class SocketWatcher:
         deadlines = (
             self._listener_schedule.deadline_ns(),
             self._origin_schedule.deadline_ns(),
-            self._lingering.deadline_ns(),
+            self._looked_ns + ENDS_NS if self._dvipas else None,
         )
         self._timer.set(min((each for each in deadlines if each is not None), default=None))
 

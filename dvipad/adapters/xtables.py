@@ -51,6 +51,11 @@ class XtablesRules:
     rules: tuple[Rule, ...]
     run: Run
 
+    @property
+    def by_nftables(self) -> bool:
+        """Whether they are part of the ruleset of nftables."""
+        return self.xtables is Xtables.NFT
+
     def works(self) -> bool:
         """Whether kernel and host have all of it: tried out in a namespace of its own."""
         return all(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from dvipad.adapters.nft_generation import generation
 from dvipad.adapters.rules import Backend, probe, queue_rules
 from tests.e2e.dvs_network import inside, namespace, run
 
@@ -73,3 +74,11 @@ def test_another_queue_replaces_the_rule(elsewhere: None, backend: Backend) -> N
     assert not queue_rules(backend, MARK, 1).present()
     queue_rules(backend, MARK, 3).remove()
     assert not queue_rules(backend, MARK, 2).present()
+
+
+def test_a_change_of_the_ruleset_has_another_generation(elsewhere: None) -> None:
+    before = generation()
+    assert before is not None
+    assert generation() == before
+    run("nft", "add", "table", "ip", "theirs")
+    assert generation() != before
