@@ -63,8 +63,8 @@ static __always_inline int owner_miss(struct __sk_buff *skb, const struct ip *ip
 		return collecting ? drop(COUNT_COLLECTING) : local(COUNT_NO_SERVICE);
 	if (!(service->flags & SERVICE_OFFLOAD) && ask_worker(skb, own)) {
 		/* Should the rule for the queue be missing, TCP drops what came to all without a
-		 * word. If this node is a target, what the worker leaves to it must not be. */
-		if (!(service->flags & SERVICE_HERE))
+		 * word. A target must not do so: the worker may leave the SYN to it. */
+		if (!(service->flags & SERVICE_HELD))
 			bpf_skb_change_type(skb, PACKET_MULTICAST);
 		count(COUNT_QUEUED);
 		return VERDICT_QUEUE;

@@ -94,7 +94,7 @@ struct service_key {
 };
 
 #define SERVICE_OFFLOAD 1 /* never ask the queue worker */
-#define SERVICE_HERE 2    /* this node is one of its targets */
+#define SERVICE_HELD 2    /* on egress, what the local stack refuses is held back (refusal.h) */
 
 /* The ring is part of the value, so that one map update swaps it atomically. */
 struct service {

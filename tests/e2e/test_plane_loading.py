@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from dvipad.adapters.bpf.device import drops_multicast
+from dvipad.adapters.bpf.layout import SERVICE_HELD, Role, Service
 from dvipad.adapters.bpf.libbpf import BpfError
 from dvipad.adapters.bpf.plane import DataPlane
-from tests.e2e.dvs_network import inside
+from tests.e2e.dvs_network import inside, run
 from tests.e2e.plane_network import Bench, pin_folder
-from tests.e2e.plane_packets import four
+from tests.e2e.plane_packets import DVIPA, TARGETS, four
 
 __all__ = ["four"]
 pytestmark = pytest.mark.e2e
@@ -54,3 +56,37 @@ def test_an_uplink_must_be_ethernet(four: Bench) -> None:
 def test_a_plane_needs_an_uplink(four: Bench) -> None:
     with pytest.raises(ValueError, match="needs an uplink"):
         DataPlane.open(replace(four.plane.settings, uplinks=()))
+
+
+def egress_filters(name: str) -> str:
+    return run("tc", "-n", name, "filter", "show", "dev", "up0", "egress")
+
+
+def test_a_distributor_alone_has_only_the_filter_for_arp_on_egress(four: Bench) -> None:
+    plane, own = four.plane, four.plane.settings.xcf
+    plane.set_dvipa(DVIPA[4], Role.OWNER, 1)
+    plane.set_service(DVIPA[4], 80, TARGETS[4])
+    assert "dvipad_arp" in egress_filters(four.netns)
+    assert "dvipad_egress" not in egress_filters(four.netns)
+    plane.set_service(DVIPA[4], 80, (*TARGETS[4], own))
+    assert "dvipad_egress" in egress_filters(four.netns), "it is a target, too"
+    plane.set_service(DVIPA[4], 80, TARGETS[4])
+    with inside(four.netns):
+        plane.attach()
+    assert "dvipad_egress" not in egress_filters(four.netns)
+    plane.set_dvipa(DVIPA[6], Role.HIDDEN, 1)
+    assert "dvipad_egress" in egress_filters(four.netns)
+
+
+def test_a_host_that_drops_multicasts_has_its_refusals_held_back(four: Bench) -> None:
+    pins = pin_folder()
+    with inside(four.netns):
+        assert not drops_multicast(("up0",))
+        run("sysctl", "-qw", "net.ipv6.conf.up0.drop_unicast_in_l2_multicast=1")
+        assert drops_multicast(("up0",))
+        plane = DataPlane.open(replace(four.plane.settings, pin_dir=pins))
+        plane.set_service(DVIPA[6], 80, TARGETS[4])
+        ((_key, value),) = plane._maps["services"].items()
+        assert Service.from_buffer_copy(value).flags == SERVICE_HELD
+        assert "dvipad_egress" in egress_filters(four.netns)
+        plane.destroy()

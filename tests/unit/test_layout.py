@@ -102,7 +102,7 @@ def test_constants_have_the_values_of_the_header() -> None:
         "DVIPA_COLLECTING",
         "DVIPA_QUIET",
         "SERVICE_OFFLOAD",
-        "SERVICE_HERE",
+        "SERVICE_HELD",
     ):
         assert getattr(layout, name) == int(defined[name]), name
     enums = dict(re.findall(r"^\t(ROLE_\w+|TUNNEL_\w+|FRONT_[A-Z_]+) = (\d+),", text, re.MULTILINE))

@@ -9,8 +9,10 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
+from pathlib import Path
 from typing import Final
 
 from dvipad.adapters.bpf.libbpf import BpfError
@@ -32,6 +34,7 @@ _RTA_MULTIPATH: Final = 9
 _RTA_VIA: Final = 18
 _RTAX_MTU: Final = 2
 _SO_ATTACH_FILTER: Final = 26
+_SYSCTL: Final = "/proc/sys/net/ipv6/conf/{}/drop_unicast_in_l2_multicast"
 _IPV6_RECVERR: Final = 25
 _BPF_RETURN: Final = 0x06
 _TUNNEL_PROTOCOLS: Final = (4, 41, 47)
@@ -93,6 +96,12 @@ def _deaf(family: socket.AddressFamily, protocol: int) -> socket.socket:
     if family == socket.AF_INET6:  # asks for it; the errors that nobody reads fill that buffer
         handle.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
     return handle
+
+
+def drops_multicast(uplinks: Iterable[str]) -> bool:
+    """Whether this host drops unicast packets in link-layer multicasts (IPv6; ip-sysctl)."""
+    switches = (_SYSCTL.format(name) for name in ("all", *uplinks))
+    return any(Path(name).exists() and Path(name).read_text().strip() == "1" for name in switches)
 
 
 class Routes:

@@ -31,7 +31,7 @@ THIS_NODE: Final = 0
 DVIPA_COLLECTING: Final = 1
 DVIPA_QUIET: Final = 2
 SERVICE_OFFLOAD: Final = 1
-SERVICE_HERE: Final = 2
+SERVICE_HELD: Final = 2
 
 ADDRESS_SIZE: Final = 16
 CONNECTION: Final = struct.Struct("!16s16sHH")

@@ -62,7 +62,9 @@ class DataPlane:
         self._object = loaded
         self._maps = maps
         self._targets = TargetTable(maps["targets"], settings.xcf, settings.tunnel)
-        self._services = ServiceTable(maps, self._targets)
+        # Then a SYN for the worker cannot be marked as a multicast (bpf/distribute.bpf.c).
+        self._held = device.drops_multicast(settings.uplinks)
+        self._services = ServiceTable(maps, self._targets, self._held)
         ender = Ender(maps["endings"], loaded.program("dvipad_end").fd)
         established = CrtMap(maps["established4"], maps["established6"])
         embryonic = CrtMap(maps["embryonic4"], maps["embryonic6"])
@@ -108,8 +110,10 @@ class DataPlane:
         """Puts the programs on the uplinks; to be repeated: somebody may have taken them off, or
         made an uplink anew. Packets never meet an uplink without them in between."""
         devices = tuple(device.device(name) for name in self.settings.uplinks)
-        self._ends_here = any(row.role is not Role.OWNER for row in self.dvipas()) or any(
-            self.settings.xcf in row.ring for row in self._services.rows()
+        self._ends_here = (
+            self._held
+            or any(row.role is not Role.OWNER for row in self.dvipas())
+            or any(self.settings.xcf in row.ring for row in self._services.rows())
         )
         loader.attach(self._object, self._maps["uplinks"], devices, self._ends_here)
 

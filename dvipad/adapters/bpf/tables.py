@@ -9,7 +9,7 @@ from typing import Final
 from dvipad.adapters.bpf import device
 from dvipad.adapters.bpf.layout import (
     RING_MAX,
-    SERVICE_HERE,
+    SERVICE_HELD,
     SERVICE_OFFLOAD,
     SERVICES_MAX,
     TARGETS_MAX,
@@ -141,9 +141,13 @@ class ServiceRow:
 
 
 class ServiceTable:
-    """The `services` map with its slots, and the totals of each slot."""
+    """The `services` map with its slots, and the totals of each slot.
 
-    def __init__(self, maps: dict[str, Map], targets: TargetTable) -> None:
+    `held`: what the local stack refuses is held back on egress, of every service.
+    """
+
+    def __init__(self, maps: dict[str, Map], targets: TargetTable, held: bool) -> None:
+        self._held = held
         self._map = maps["services"]
         self._targets = targets
         self._memory = {
@@ -153,6 +157,7 @@ class ServiceTable:
         self._slots: dict[tuple[Address, int], int] = {}
         for key, value in self._map.items():
             self._slots[service_of(key)] = Service.from_buffer_copy(value).slot
+        self._free = sorted(set(range(SERVICES_MAX)) - set(self._slots.values()), reverse=True)
 
     def set(self, dvipa: Address, port: int, ring: tuple[Address, ...], offload: bool) -> None:
         """Distributes a port over `ring`, up to RING_MAX long; empty: nobody serves it now.
@@ -165,7 +170,8 @@ class ServiceTable:
         slot = self._slots.get((dvipa, port))
         if slot is None:
             slot = self._free_slot(dvipa, port)
-        flags = (SERVICE_OFFLOAD if offload else 0) | (SERVICE_HERE if THIS_NODE in indexes else 0)
+        held = self._held or THIS_NODE in indexes
+        flags = (SERVICE_OFFLOAD if offload else 0) | (SERVICE_HELD if held else 0)
         value = Service(slot=slot, flags=flags, ring_len=len(ring))
         value.ring = (ctypes.c_uint16 * RING_MAX)(*indexes)
         self._map.update(service_key(dvipa, port), bytes(value))
@@ -177,10 +183,9 @@ class ServiceTable:
             self._clear_totals(slot * TARGETS_MAX + index, 1)
 
     def _free_slot(self, dvipa: Address, port: int) -> int:
-        used = set(self._slots.values())
-        slot = next((slot for slot in range(SERVICES_MAX) if slot not in used), None)
-        if slot is None:
+        if not self._free:
             raise BpfError(f"port {port} of {dvipa} is one too many: {SERVICES_MAX} is the limit")
+        slot = self._free.pop()
         self._cursors[slot] = 0
         self._clear_totals(slot * TARGETS_MAX, TARGETS_MAX)
         return slot
@@ -193,7 +198,9 @@ class ServiceTable:
     def remove(self, dvipa: Address, port: int) -> None:
         """Ends the distribution of a port; its connections stay in the CRT."""
         self._map.delete(service_key(dvipa, port))
-        self._slots.pop((dvipa, port), None)
+        slot = self._slots.pop((dvipa, port), None)
+        if slot is not None:
+            self._free.append(slot)
 
     def rows(self) -> tuple[ServiceRow, ...]:
         """All distributed ports."""
