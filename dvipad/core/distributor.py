@@ -27,6 +27,10 @@ SNAPSHOT_MARGIN_MS = 5_000
 made them may not have reached the target yet."""
 
 
+ISOLATED_MS = 1_500
+"""For so long services stay as they are when no peer is heard of any more."""
+
+
 class Distributor:
     """This node as the (coming) distributor of DVIPAs; `effective` gives their distribution."""
 
@@ -66,6 +70,8 @@ class Distributor:
         if self._context.now_ms < self._hold_until_ms:
             self._unlist()
             return
+        if self._context.now_ms < self._isolated_until_ms():
+            return
         wanted: dict[tuple[Address, int], Service] = {}
         changed: set[Address] = set(self._grounds)
         candidates = self._candidates()
@@ -97,6 +103,17 @@ class Distributor:
             if known is None or (known.ring, known.offload) != (service.ring, service.offload):
                 self._context.emit(SetService(*key, service.ring, service.offload))
             self._services[key] = service
+
+    def _isolated_until_ms(self) -> int:
+        """Until when a node that hears nobody any more leaves its services as they are.
+
+        All peers at once are not dead, this node is cut off. Another one takes over, and clients
+        go there within moments; a refusal would reach their applications.
+        """
+        peers = [peer for peer in self._context.membership if not peer.left]
+        if any(peer.life is not Life.DEAD for peer in peers):
+            return 0
+        return max((peer.since_ms + ISOLATED_MS for peer in peers), default=0)
 
     def _unlist(self) -> None:
         """Adopted services lose the targets that the statements do not name."""
@@ -203,7 +220,7 @@ class Distributor:
 
     def deadlines(self) -> list[int]:
         """When `expire` has something to do."""
-        return [self._hold_until_ms] + [
+        return [self._hold_until_ms, self._isolated_until_ms()] + [
             peer.since_ms + FORGET_MS
             for peer in self._context.membership
             if peer.life is Life.DEAD and peer.member.name not in self._purged

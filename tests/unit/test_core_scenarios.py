@@ -12,6 +12,7 @@ from dvipad.core.context import (
     SHOW_AGAIN_MS,
     NodeSettings,
 )
+from dvipad.core.distributor import ISOLATED_MS
 from dvipad.core.effects import (
     Announce,
     Decision,
@@ -155,6 +156,20 @@ def test_who_asked_and_gets_no_crt_asks_the_targets_again() -> None:
     assert (made.state("lb1"), made.state("lb2")) == (State.ACTIVE, State.BACKUP)
     states = [e.after for e in made.of("lb1", Decision) if isinstance(e, Decision)]
     assert states == ["TAKEBACK", "AWAITING", "TAKEOVER", "ACTIVE"]
+
+
+def test_a_node_that_hears_nobody_any_more_refuses_nobody_at_once() -> None:
+    made = cluster()
+    for name in ("lb2", "t1"):
+        made.feed("lb1", PeerDown(name, DownReason.SILENT))
+    made.settle()
+    assert made.of("lb1", SetService)[-1] == SetService(DVIPA, 80, (XCF["t2"],), False)
+    made.done.clear()
+    made.feed("lb1", PeerDown("t2", DownReason.SILENT))
+    made.settle()
+    assert made.of("lb1", SetService) == [], "it is cut off itself"
+    made.pass_time(made.now_ms + ISOLATED_MS)
+    assert made.of("lb1", SetService) == [SetService(DVIPA, 80, (), False)]
 
 
 def test_a_failed_owner_is_fit_again_in_the_eyes_of_all() -> None:
