@@ -23,7 +23,7 @@ from typing import Final
 
 from dvipad import logs
 from dvipad.adapters.features import Features, detect
-from dvipad.adapters.guard import keep_guard
+from dvipad.adapters.guard import drop_guard, keep_guard
 from dvipad.adapters.kernel import Kernel
 from dvipad.adapters.links import LinkWatcher
 from dvipad.adapters.mesh import MeshTransport, TransportSettings
@@ -178,18 +178,16 @@ class Daemon:
             await self.queue.stop()
         hidden = frozenset(self.node.target.hidden)
         idle = await loop.run_in_executor(self.thread, self.kernel.idle, hidden)
-        end = self._destroy if idle else self.kernel.close
+        if idle and self._guard is not None:
+            # Before the programs go, or the packets that they do not see would be dropped.
+            await drop_guard(self._guard, self._commands)
+        end = self.kernel.destroy if idle else self.kernel.close
         await loop.run_in_executor(self.thread, end)
         await self.operator.stop()
         self.thread.shutdown()
         self.care.close()
         self._commands.shutdown()
         log.info("left%s", "" if idle else ", hidden addresses stay for their connections")
-
-    def _destroy(self) -> None:
-        if self._guard is not None:
-            self._guard.remove()  # before the programs go, or their packets would be dropped
-        self.kernel.destroy()
 
     # -- inputs and effects -------------------------------------------------------------------
 

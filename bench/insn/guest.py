@@ -83,6 +83,20 @@ def enter(namespace: int) -> None:
         raise OSError(ctypes.get_errno(), "setns")
 
 
+@contextmanager
+def namespace(name: str) -> Iterator[None]:
+    """This process is in a network namespace."""
+    home = os.open("/proc/self/ns/net", os.O_RDONLY)
+    there = os.open(f"/run/netns/{name}", os.O_RDONLY)
+    enter(there)
+    try:
+        yield
+    finally:
+        enter(home)
+        os.close(home)
+        os.close(there)
+
+
 def attach(name: str, device: str, side: str, section: str) -> None:
     """A program of `ends.bpf.c` on a device."""
     inside(name, "tc", "qdisc", "replace", "dev", device, "clsact")
@@ -130,11 +144,9 @@ def ipvs() -> Iterator[None]:
 @contextmanager
 def dvipad() -> Iterator[None]:
     """Our data plane, on both devices of the box, as a daemon would set it."""
-    home = os.open("/proc/self/ns/net", os.O_RDONLY)
-    there = os.open("/run/netns/d", os.O_RDONLY)
-    enter(there)
     settings = PlaneSettings(BOX_INSIDE, ("d0", "d1"), pin_dir=Path("/run/insn-bpf"), mtu=1500)
-    plane = DataPlane.open(settings)
+    with namespace("d"):
+        plane = DataPlane.open(settings)
     try:
         plane.set_members(frozenset({SERVER}))
         plane.set_dvipa(DVIPA, Role.OWNER, 1)
@@ -143,10 +155,8 @@ def dvipad() -> Iterator[None]:
         plane.renew_lease(FOREVER_NS)
         yield
     finally:
-        plane.destroy()
-        enter(home)
-        os.close(home)
-        os.close(there)
+        with namespace("d"):
+            plane.destroy()
 
 
 PATHS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {

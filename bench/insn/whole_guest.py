@@ -14,7 +14,6 @@ connections cannot be fed with recorded frames:
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -31,9 +30,9 @@ from bench.insn.guest import (
     MODULES,
     attach,
     dropped,
-    enter,
     inside,
     ipvs,
+    namespace,
     row_of_hosts,
     run,
     send,
@@ -52,20 +51,6 @@ QUEUE: Final = 4780
 READY_S: Final = 120.0
 WARM: Final = 50
 """Connections before those that count: caches, and the worker's code."""
-
-
-@contextmanager
-def namespace(name: str) -> Iterator[None]:
-    """This process is in a network namespace."""
-    home = os.open("/proc/self/ns/net", os.O_RDONLY)
-    there = os.open(f"/run/netns/{name}", os.O_RDONLY)
-    enter(there)
-    try:
-        yield
-    finally:
-        enter(home)
-        os.close(home)
-        os.close(there)
 
 
 @contextmanager

@@ -48,6 +48,14 @@ async def keep_guard(rules: XtablesRules, thread: Executor) -> None:
     await keep_rules(rules, "the guard", thread)
 
 
+async def drop_guard(rules: XtablesRules, thread: Executor) -> None:
+    """Takes the guard out; `thread` is the one that keeps it, so nothing puts it back."""
+    try:
+        await asyncio.get_running_loop().run_in_executor(thread, rules.remove)
+    except OSError as error:
+        log.error("the guard stays: %s", error)
+
+
 def _rules(xtables: Xtables, mark: int, match: tuple[str, ...], run: Run) -> XtablesRules:
     marked = ("--mark", f"{mark:#x}/{mark:#x}")
     unseen = ("-p", "tcp", "-m", "mark", "!", *marked, "-m", "bpf", *match)

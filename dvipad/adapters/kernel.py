@@ -226,12 +226,11 @@ class Kernel:
     ) -> None:
         match effect:
             case InsertConnections():
-                self.plane.insert_connections(effect.target, effect.established, b"")
-                if effect.hearsay:
-                    keys = self._elsewhere(effect.embryonic)
-                    self.plane.insert_hearsay(effect.target, keys)
-                else:
-                    self.plane.insert_connections(effect.target, b"", effect.embryonic)
+                heard = effect.embryonic if effect.hearsay else b""
+                said = b"" if effect.hearsay else effect.embryonic
+                self.plane.insert_connections(effect.target, effect.established, said)
+                if heard:
+                    self.plane.insert_hearsay(effect.target, self._elsewhere(heard))
             case EndConnections():
                 unclear = self.plane.end_connections(effect.target, effect.keys)
                 if unclear and len(self._unclear) < UNCLEAR_MAX:

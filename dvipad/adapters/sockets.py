@@ -38,6 +38,8 @@ from dvipad.adapters.timer import Timer
 from dvipad.address import Address, pack, unpack
 from dvipad.core.inputs import ConnectionsEnded, ConnectionsOriginated
 
+ENDS_NS: Final = 100_000_000
+"""Ends of connections are fetched so often; they alone do not wake the daemon."""
 PROGRAM: Final = "socket_state"
 NEEDS: Final = "BPF with BTF, and tp_btf programs (Linux 5.5, CONFIG_DEBUG_INFO_BTF)"
 
@@ -55,10 +57,6 @@ _NAMESPACE: Final = Path("/proc/thread-self/ns/net")
 def open_watcher(settings: SocketSettings, polling: bool) -> Watcher:
     """The watcher that this kernel can have; `polling`: it has no tp_btf programs."""
     return PollingWatcher(settings) if polling else SocketWatcher(settings)
-
-
-ENDS_NS: Final = 100_000_000
-"""Ends of connections are fetched so often; they alone do not wake the daemon."""
 
 
 class SocketWatcher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from dvipad.adapters.bpf.layout import Role
 from dvipad.adapters.bpf.plane import DataPlane
 from dvipad.adapters.commands import run_command
-from dvipad.adapters.guard import guard_rules, probe_guard
+from dvipad.adapters.guard import COMMENT, guard_rules, probe_guard
 from dvipad.adapters.xtables import Xtables, XtablesRules
+from dvipad.lab.cluster import Cluster
+from dvipad.lab.spec import LabSpec
 from tests.e2e.dvs_network import eventually, inside, run
 from tests.e2e.plane_lan import DVIPA, PORT, Lan, lan, xcf
 
@@ -114,3 +117,18 @@ def test_in_and_out_leaves_no_trace() -> None:
             rules.ensure()
             rules.remove()
             assert run("nft", "list", "ruleset") == before
+
+
+def test_a_node_that_stops_takes_its_guard_along() -> None:
+    spec = LabSpec(prefix=f"g{os.getpid()}", lbs=1, targets=0)
+    with Cluster(spec, daemons=False) as cluster:
+        rules = ["nft", "list", "ruleset"]
+        before = cluster.run("lb1", rules).stdout
+        cluster.start_daemon("lb1")
+        cluster.wait_ready(["lb1"])
+        chain = ["iptables-nft", "-t", "mangle", "-S", "PREROUTING"]
+        cluster.wait_until(
+            lambda: COMMENT in cluster.run("lb1", chain, check=False).stdout, 10, "the guard"
+        )
+        cluster.stop_daemon("lb1")
+        assert cluster.run("lb1", rules).stdout == before

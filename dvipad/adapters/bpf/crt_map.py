@@ -55,15 +55,14 @@ class CrtMap:
 
     def lookup(self, key: bytes) -> bytes | None:
         """The value of `key`, or None."""
-        return self._four.lookup(shorten(key)) if is_short(key) else self._six.lookup(key)
+        table, own = self._place(key)
+        return table.lookup(own)
 
     def add(self, key: bytes, value: bytes) -> bool:
         """Sets `key` if it is new; False if it is not."""
+        table, own = self._place(key)
         try:
-            if is_short(key):
-                self._four.update(shorten(key), value, NOEXIST)
-            else:
-                self._six.update(key, value, NOEXIST)
+            table.update(own, value, NOEXIST)
         except BpfError as error:
             if error.errno != errno.EEXIST:
                 raise
@@ -72,10 +71,8 @@ class CrtMap:
 
     def update(self, key: bytes, value: bytes) -> None:
         """Sets `key`; a full map raises ``E2BIG``."""
-        if is_short(key):
-            self._four.update(shorten(key), value)
-        else:
-            self._six.update(key, value)
+        table, own = self._place(key)
+        table.update(own, value)
 
     def update_batch(self, keys: bytes, value: bytes) -> None:
         """Sets all packed `keys` to `value`; when a map is full those before stay (``E2BIG``)."""
@@ -86,12 +83,15 @@ class CrtMap:
         """Removes all packed `keys`; those that are not there are skipped. Returns how many."""
         return sum(table.delete_batch(part) for table, part in self._parts(keys))
 
+    def _place(self, key: bytes) -> tuple[Map, bytes]:
+        return (self._four, shorten(key)) if is_short(key) else (self._six, key)
+
     def _parts(self, keys: bytes) -> tuple[tuple[Map, bytes], tuple[Map, bytes]]:
         four: list[bytes] = []
         six: list[bytes] = []
         for key in split_keys(keys):
-            if key.startswith(MAPPED):
-                four.append(key[12:16] + key[28:])
+            if is_short(key):
+                four.append(shorten(key))
             else:
                 six.append(key)
         return (self._four, b"".join(four)), (self._six, b"".join(six))

@@ -36,7 +36,8 @@ _TCA_BPF_FLAGS: Final = 8
 _ACT_DIRECT: Final = 1
 _ETH_P_ALL: Final = 0x0003
 _ETH_P_ARP: Final = 0x0806
-_GONE: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.EINVAL})
+GONE: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.EINVAL})
+"""The device is gone, or its qdisc, or the filter."""
 _TCMSG: Final = struct.Struct("=BxHiIII")
 
 
@@ -75,7 +76,7 @@ class Hook:
         try:
             self._change(netlink, _DELTFILTER, 0, ifindex, b"")
         except OSError as error:
-            if error.errno not in _GONE:
+            if error.errno not in GONE:
                 raise self._error("detach", ifindex, error) from None
 
     def _change(

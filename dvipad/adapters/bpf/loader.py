@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from dvipad.adapters.bpf import bpffs, device, tc
-from dvipad.adapters.bpf.filters import ARP_EGRESS, EGRESS, INGRESS, has_filters
+from dvipad.adapters.bpf.filters import ARP_EGRESS, EGRESS, GONE, INGRESS, has_filters
 from dvipad.adapters.bpf.layout import (
     GUARD,
     LAYOUT_VERSION,
@@ -32,8 +32,6 @@ NEEDS: Final = (
 ZERO: Final = index_key(0)
 """Key of the one value of `settings` and `shared`."""
 
-_AWAY: Final = (errno.ENODEV, errno.ENOENT, errno.EINVAL)
-"""The device is gone, or its qdisc: it is looked for once a second."""
 _SHAPE: Final = ("type", "key size", "value size", "size", "flags")
 
 
@@ -152,7 +150,7 @@ def attach_egress(netlink: socket.socket, loaded: BpfObject, uplinks: Map) -> No
         try:
             EGRESS.attach(netlink, key_index(key), program)
         except BpfError as error:
-            if error.errno not in _AWAY:
+            if error.errno not in GONE:  # it is looked for once a second
                 raise
 
 

@@ -100,14 +100,18 @@ class WorkerView:
 
         `key`: 36 bytes, as `layout.CONNECTION` packs them. A closing entry does not bind a SYN.
         """
-        tables, key = (self._four, shorten(key)) if is_short(key) else (self._six, key)
+        tables, own = self._place(key)
         for table in tables:
-            result = self._lookup(table, key, self._route_pointer)
+            result = self._lookup(table, own, self._route_pointer)
             if result == 0:
                 return self._route.target, self._route.closing != 0
             if result != -errno.ENOENT:
                 check(result, "look into the CRT")
         return None
+
+    def _place(self, key: bytes) -> tuple[tuple[int, int], bytes]:
+        """Descriptors of the maps (established, embryonic) that have `key`, and its form there."""
+        return (self._four, shorten(key)) if is_short(key) else (self._six, key)
 
     def choose(self, dvipa: bytes, port: int) -> int | None:
         """The next target index of the service's ring, counted; None when nobody serves it.
@@ -133,8 +137,8 @@ class WorkerView:
         """Enters a connection that waits for the client's ACK."""
         self._new_route.target = target
         self._new_route.created_ns = time.monotonic_ns()
-        tables, key = (self._four, shorten(key)) if is_short(key) else (self._six, key)
-        result = self._update(tables[1], key, self._new_route_pointer, 0)
+        (_established, embryonic), own = self._place(key)
+        result = self._update(embryonic, own, self._new_route_pointer, 0)
         check(result, "enter a connection into the CRT")
 
     def target(self, index: int) -> Address | None:
