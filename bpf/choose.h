@@ -108,14 +108,20 @@ static __always_inline __u32 choose(const struct service *service, const struct 
 	return route.target;
 }
 
-/* Is there a socket of this node that has the connection, or opens it? (A listener does not.) */
-static __always_inline bool is_known_here(struct __sk_buff *skb, const struct ip *ip,
-					  const struct connection *key)
+enum local_socket {
+	NO_SOCKET,
+	LISTENER,
+	CONNECTION, /* a socket that has the connection, or opens it */
+};
+
+/* What this node's TCP has for a packet of the connection. */
+static __always_inline enum local_socket
+local_socket(struct __sk_buff *skb, const struct ip *ip, const struct connection *key)
 {
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *socket;
 	__u32 size;
-	bool found;
+	bool listens;
 
 	if (ip->version == 4) {
 		tuple.ipv4.saddr = key->client[3];
@@ -132,10 +138,10 @@ static __always_inline bool is_known_here(struct __sk_buff *skb, const struct ip
 	}
 	socket = bpf_skc_lookup_tcp(skb, &tuple, size, BPF_F_CURRENT_NETNS, 0);
 	if (!socket)
-		return false;
-	found = socket->state != BPF_TCP_LISTEN;
+		return NO_SOCKET;
+	listens = socket->state == BPF_TCP_LISTEN;
 	bpf_sk_release(socket);
-	return found;
+	return listens ? LISTENER : CONNECTION;
 }
 
 #endif

@@ -65,7 +65,10 @@ static __always_inline int crt_lookup(const struct segment *segment)
 			count(COUNT_REOPENED);
 			return MISS;
 		}
-		if (!segment->syn && !segment->rst && !route->closing)
+		/* A first SYN that was lost: the connection is as young as the one that arrives. */
+		if (segment->syn)
+			route->created_ns = bpf_ktime_get_ns();
+		else if (!segment->rst && !route->closing)
 			promote(segment, route);
 		return hit(route, segment, COUNT_HIT_EMBRYONIC);
 	}

@@ -54,7 +54,7 @@ static __always_inline int owner_miss(struct __sk_buff *skb, const struct ip *ip
 		/* Unanswered, never reset: the other end sends it again. */
 		if (collecting)
 			return drop(COUNT_COLLECTING);
-		if (segment->syn_ack && !is_known_here(skb, ip, &segment->key))
+		if (segment->syn_ack && local_socket(skb, ip, &segment->key) != CONNECTION)
 			return drop(COUNT_SYNACK_EARLY);
 		return local(COUNT_NO_ENTRY);
 	}
@@ -72,14 +72,31 @@ static __always_inline int owner_miss(struct __sk_buff *skb, const struct ip *ip
 	return choose(service, segment);
 }
 
+/* Whether the member that tunnelled the packet to us is this target. */
+static __always_inline bool came_from(__u32 index, const struct outer *outer)
+{
+	struct target *target = bpf_map_lookup_elem(&targets, &index);
+
+	return outer->inner && target && same_address(&target->xcf, &outer->ip.source);
+}
+
 /* We gave the DVIPA up, and the CRT does not know the connection. One that ends here, and was
  * never distributed, is in the successor's CRT only; a SYN that nobody relayed is new, even if an
- * old connection of the same ports is still remembered. */
-static __always_inline int moving_miss(struct __sk_buff *skb, const struct ip *ip, bool relayed,
-				       const struct dvipa *dvipa, const struct segment *segment)
+ * old connection of the same ports is still remembered. For a SYN that the successor relays we are
+ * the target, if we listen: it decides by now, and a second look here would play ball with it. */
+static __always_inline int moving_miss(struct __sk_buff *skb, const struct ip *ip,
+				       const struct outer *outer, const struct dvipa *dvipa,
+				       const struct segment *segment)
 {
-	if ((relayed || !segment->syn) && is_known_here(skb, ip, &segment->key))
+	bool relayed = outer->inner;
+	enum local_socket found = NO_SOCKET;
+
+	if (relayed || !segment->syn)
+		found = local_socket(skb, ip, &segment->key);
+	if (found == CONNECTION)
 		return local(COUNT_NO_ENTRY);
+	if (found == LISTENER && segment->syn && came_from(dvipa->successor, outer))
+		return local(COUNT_HIDDEN_ACCEPTED);
 	if (relayed || dvipa->successor == THIS_NODE)
 		return drop(COUNT_MOVING_LOST);
 	count(COUNT_MOVING_SUCCESSOR);
@@ -88,8 +105,8 @@ static __always_inline int moving_miss(struct __sk_buff *skb, const struct ip *i
 
 /* An ICMP packet for a DVIPA. Errors go to the target that has the connection: its stack must
  * know when the path to the client is narrow. All else is an ordinary packet for this host. */
-static __always_inline int decide_icmp(struct __sk_buff *skb, const struct ip *ip, bool relayed,
-				       const struct dvipa *dvipa)
+static __always_inline int decide_icmp(struct __sk_buff *skb, const struct ip *ip,
+				       const struct outer *outer, const struct dvipa *dvipa)
 {
 	struct segment quoted = {};
 	int target;
@@ -97,26 +114,18 @@ static __always_inline int decide_icmp(struct __sk_buff *skb, const struct ip *i
 	if (!read_error(skb, ip, &quoted.key))
 		return THIS_NODE;
 	if (dvipa->role == ROLE_HIDDEN)
-		return relayed ? local(COUNT_HIDDEN_ACCEPTED) : THIS_NODE;
+		return outer->inner ? local(COUNT_HIDDEN_ACCEPTED) : THIS_NODE;
 	target = crt_peek(&quoted.key);
 	if (target != MISS) {
 		count(COUNT_ICMP_HIT);
 		return target;
 	}
 	if (dvipa->role != ROLE_OWNER)
-		return moving_miss(skb, ip, relayed, dvipa, &quoted);
+		return moving_miss(skb, ip, outer, dvipa, &quoted);
 	/* The target repeats its segment, and the router its error. */
 	if (dvipa->flags & DVIPA_COLLECTING)
 		return drop(COUNT_COLLECTING);
 	return local(COUNT_ICMP_NO_ENTRY);
-}
-
-/* Whether the member that tunnelled the packet to us is this target. */
-static __always_inline bool came_from(__u32 index, const struct outer *outer)
-{
-	struct target *target = bpf_map_lookup_elem(&targets, &index);
-
-	return outer->inner && target && same_address(&target->xcf, &outer->ip.source);
 }
 
 /* Our own target sends us a packet of its connection. In the moment of a move it took a SYN of ours
@@ -129,8 +138,9 @@ static __always_inline int relayed_back(struct __sk_buff *skb, const struct ip *
 
 	if (segment->syn)
 		enter_embryonic(&segment->key, &here);
-	return segment->syn || is_known_here(skb, ip, &segment->key) ? local(COUNT_RELAYED_BACK) :
-								      drop(COUNT_RELAYED_BACK);
+	if (segment->syn || local_socket(skb, ip, &segment->key) == CONNECTION)
+		return local(COUNT_RELAYED_BACK);
+	return drop(COUNT_RELAYED_BACK);
 }
 
 /* A TCP packet for a DVIPA; one with an outer header was tunnelled to us by a member. */
@@ -139,7 +149,6 @@ static __always_inline int decide(struct __sk_buff *skb, const struct ip *ip,
 				  const struct settings *own)
 {
 	struct segment segment = {};
-	bool relayed = outer->inner;
 	int target;
 
 	if (!read_tcp(skb, ip, &segment)) {
@@ -147,7 +156,7 @@ static __always_inline int decide(struct __sk_buff *skb, const struct ip *ip,
 		return VERDICT_LEAVE;
 	}
 	if (dvipa->role == ROLE_HIDDEN) /* a stale neighbour cache must not get a RST from us */
-		return relayed ? local(COUNT_HIDDEN_ACCEPTED) : drop(COUNT_HIDDEN_STRAY);
+		return outer->inner ? local(COUNT_HIDDEN_ACCEPTED) : drop(COUNT_HIDDEN_STRAY);
 	/* Somebody else decides by now. A first SYN that was lost, repeated to our target, would
 	 * make a connection that he does not know, if he has counted its connections already. */
 	if (segment.syn && dvipa->role == ROLE_OWNER && lease_lapsed(skb))
@@ -160,7 +169,7 @@ static __always_inline int decide(struct __sk_buff *skb, const struct ip *ip,
 	}
 	if (dvipa->role == ROLE_OWNER)
 		return owner_miss(skb, ip, &segment, dvipa, own);
-	return moving_miss(skb, ip, relayed, dvipa, &segment);
+	return moving_miss(skb, ip, outer, dvipa, &segment);
 }
 
 static __always_inline int distribute(struct __sk_buff *skb, const struct ip *ip,
@@ -179,7 +188,7 @@ static __always_inline int distribute(struct __sk_buff *skb, const struct ip *ip
 	else if (ip->protocol == IPPROTO_TCP)
 		verdict = decide(skb, ip, outer, dvipa, own);
 	else if (is_icmp(ip))
-		verdict = decide_icmp(skb, ip, outer->inner, dvipa);
+		verdict = decide_icmp(skb, ip, outer, dvipa);
 
 	if (verdict == VERDICT_DROP)
 		return DROP;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import time
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP
@@ -84,6 +85,27 @@ def test_moving_relays_by_crt_then_to_the_successor(four: Bench, version: int) -
 
 
 @pytest.mark.parametrize("version", [4, 6])
+def test_who_gave_it_up_serves_what_the_successor_chose_it_for(four: Bench, version: int) -> None:
+    former, successor, other = Role.MOVING, TARGETS[4][0], TARGETS[4][1]
+    own(four, former, successor=successor)
+    four.plane.set_members(frozenset(TARGETS[4]))
+    chosen = through_tunnel(from_client(version, "S"), 4, False, successor)
+    assert four.ingress(*chosen).verdict == DROP, "nobody listens"
+    run("ip", "-n", four.netns, "addr", "add", f"{DVIPA[version]}", "dev", "lo")
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    with inside(four.netns), socket.socket(family) as listener:
+        listener.bind((str(DVIPA[version]), PORT))
+        listener.listen()
+        four.counted()
+        assert four.ingress(*chosen).verdict == PASS
+        assert four.counted() == {"hidden_accepted": 1, "decapsulated": 1}
+        elsewhere = through_tunnel(from_client(version, "S"), 4, False, other)
+        assert four.ingress(*elsewhere).verdict == DROP, "a member that does not decide"
+        acknowledged = through_tunnel(from_client(version, "A"), 4, False, successor)
+        assert four.ingress(*acknowledged).verdict == DROP, "a listener would reset it"
+
+
+@pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("role", [Role.MOVING, Role.OWNER])
 def test_two_that_take_each_other_for_the_target_do_not_play_ball(
     four: Bench, version: int, role: Role
@@ -138,6 +160,17 @@ def test_a_synack_that_a_socket_waits_for_passes(four: Bench, version: int) -> N
 
 
 # CRT
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_connection_is_as_young_as_its_last_syn(four: Bench, version: int) -> None:
+    own(four)
+    four.plane.insert_connections(TARGETS[4][0], b"", key(version))
+    first_ns = time.monotonic_ns()
+    assert four.ingress(*from_client(version, "S")).verdict == REDIRECT
+    assert four.plane.retain_connections(DVIPA[version], TARGETS[4][0], b"", first_ns) == 0
+    now_ns = time.monotonic_ns()
+    assert four.plane.retain_connections(DVIPA[version], TARGETS[4][0], b"", now_ns) == 1
 
 
 def test_handshake_promotes_and_fin_lets_a_syn_start_anew(four: Bench) -> None:

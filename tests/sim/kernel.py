@@ -284,7 +284,9 @@ class Kernel:
         route = self.embryonic.get(key)
         if route is None or (syn and route.closing):
             return None
-        if not syn and not route.closing:
+        if syn:
+            route.created_ms = now_ms
+        elif not route.closing:
             self.established[key] = Route(route.target, now_ms, fin)
         route.closing = route.closing or fin
         return route.target

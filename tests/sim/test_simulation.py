@@ -14,7 +14,7 @@ from .world import simulate
 SEEDS = 100
 FOUND = (
     *(2465, 11946, 14908, 15173, 19739, 20041),
-    *(20178, 21153, 28093, 29776, 29990, 30960),
+    *(20178, 21153, 28093, 29776, 29990, 30960, 38836),
 )
 """Seeds that found something that is mended."""
 

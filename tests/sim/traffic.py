@@ -257,11 +257,12 @@ class Traffic:
             else:
                 self._world.checks.strayed(host, connection)
             return
-        target, why = self._decide(host, connection, packet, relay is not None)
+        by = None if relay is None else self._world.hosts[relay].plan.xcf
+        target, why = self._decide(host, connection, packet, by)
         if target is None:
             if why:
                 self._stack(host, connection, packet, nonce, why)
-        elif relay is not None and target == self._world.hosts[relay].plan.xcf:
+        elif target == by:
             if packet is Packet.SYN:
                 kernel.embryonic[connection.key] = Route(kernel.xcf, host.clock_ms())
             if packet is Packet.SYN or connection.key in kernel.sockets:
@@ -276,9 +277,12 @@ class Traffic:
                 self._travel(name, other, arrive)
 
     def _decide(
-        self, host: Host, connection: Connection, packet: Packet, relayed: bool
+        self, host: Host, connection: Connection, packet: Packet, by: Address | None
     ) -> tuple[Address | None, str]:
-        """Target of a packet; without one: why it goes to the stack, empty: it is dropped."""
+        """Target of a packet; without one: why it goes to the stack, empty: it is dropped.
+
+        `by`: the member that relayed it.
+        """
         kernel, rules = host.kernel, host.kernel.dvipas[connection.dvipa]
         syn = packet is Packet.SYN
         if syn and rules.role is Role.OWNER and kernel.lapsed(host.clock_ms()):
@@ -287,9 +291,16 @@ class Traffic:
         if known is not None:
             return known, ""
         if rules.role is Role.MOVING:
-            if (relayed or not syn) and connection.key in kernel.sockets:
+            if (by or not syn) and connection.key in kernel.sockets:
                 return kernel.xcf, ""  # it ends here, and only the successor's CRT has it
-            if relayed or rules.successor is None:
+            if (
+                syn
+                and by
+                and by == rules.successor
+                and kernel.listens(connection.dvipa, connection.port)
+            ):
+                return kernel.xcf, ""  # the successor decides, and chose this node
+            if by or rules.successor is None:
                 return None, ""
             return rules.successor, ""
         if kernel.lapsed(host.clock_ms()):
