@@ -25,7 +25,9 @@ class Candidates:
 
     def heard(self, dvipa: Address, epoch: int) -> None:
         """Somebody spoke of `epoch`."""
-        self._highest[dvipa] = max(epoch, self._highest.get(dvipa, 0))
+        if epoch > self._highest.get(dvipa, 0):
+            self._highest[dvipa] = epoch
+            self._context.touched.add(dvipa)
 
     def highest(self, dvipa: Address) -> int:
         """The highest epoch that was ever heard of; 0: none."""
@@ -94,6 +96,14 @@ class Candidates:
         best = self.best_other(vipa.dvipa)
         return best is None or self._outranks(vipa, best)
 
+    def leaving(self, vipa: Ownership) -> bool:
+        """Whether this node must not own the DVIPA any longer, if anybody else can."""
+        if self._context.stopping or vipa.rank == 0 or self._context.orders.bars(vipa.dvipa):
+            return True
+        if self._context.troubles and self.best_other(vipa.dvipa) is not None:
+            return True
+        return vipa.unwanted and self.wanted_elsewhere(vipa.dvipa)
+
     def _outranks(self, vipa: Ownership, name: str) -> bool:
         own = _key(vipa.rank, self._context.settings.name)
         return own < self._order(vipa.dvipa, name)
@@ -145,6 +155,11 @@ class Candidates:
             and self._context.now_ms < peer.since_ms + list_ms
             for peer in self._context.membership
         )
+
+    def deadlines(self) -> list[int]:
+        """When the patience with a peer that has not said what it owns ends."""
+        list_ms = LIST_FACTOR * self._context.settings.timers.join_ms
+        return [peer.since_ms + list_ms for peer in self._context.membership]
 
     def _order(self, dvipa: Address, name: str) -> tuple[int, str]:
         peer = self._context.membership.get(name)

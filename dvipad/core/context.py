@@ -10,6 +10,7 @@ from dvipad.config.model import Distribute, Profile
 from dvipad.core.effects import Effect, Sequence, Step
 from dvipad.core.membership import Membership
 from dvipad.core.orders import Orders
+from dvipad.core.touched import Touched
 
 FORGET_MS: Final = 60_000
 """A dead target's CRT entries, and a dead peer's words, are kept this long."""
@@ -72,6 +73,7 @@ class Context:
     doubting_since_ms: int | None = None
     stopping_since_ms: int | None = None
     effects: list[Effect] = field(default_factory=list)
+    touched: Touched = field(default_factory=Touched)
     last_id: int = 0
     indexed: Profile | None = None
     statements: dict[Address, tuple[Distribute, ...]] = field(default_factory=dict)

@@ -43,17 +43,23 @@ class Distributor:
         self._context = context
         self._dpt = dpt
         self._effective = effective
-        self._services: dict[tuple[Address, int], Service] = {}
+        self._services: dict[Address, dict[int, Service]] = {}
         self._snapshots: dict[tuple[Address, str], Collection] = {}
         self._purged: set[str] = set()
         self._adopted: dict[tuple[Address, int], tuple[Address, ...]] = {}
         self._hold_until_ms = 0
         self._grounds: dict[Address, tuple[object, ...]] = {}
         """What the services of a DVIPA were made of; without a change they are the same."""
+        self._waiting: dict[Address, None] = {}
+        self._alive: tuple[Candidate, ...] = ()
 
     def services(self) -> dict[tuple[Address, int], Service]:
         """The DPT as it is distributed now."""
-        return self._services
+        return {
+            (dvipa, port): service
+            for dvipa, services in self._services.items()
+            for port, service in services.items()
+        }
 
     def adopt(self, adopted: Adopted, hold_ms: int) -> None:
         """Services that a former daemon left in the data plane.
@@ -65,44 +71,48 @@ class Distributor:
             self._adopted[adopted.dvipa, service.port] = service.ring
         self._hold_until_ms = max(self._hold_until_ms, self._context.now_ms + hold_ms)
 
-    def refresh(self, owned: Iterable[Address]) -> None:
-        """Bring the data plane's services to what DPT and profile say."""
+    def refresh(self, look: Iterable[Address], owned: Callable[[Address], bool]) -> None:
+        """Bring the data plane's services of the DVIPAs `look` to what DPT and profile say;
+        `owned`: whether this node distributes one, or is about to."""
+        self._waiting.update(dict.fromkeys(look))
         if self._context.now_ms < self._hold_until_ms:
             self._unlist()
             return
         if self._context.now_ms < self._isolated_until_ms():
             return
-        wanted: dict[tuple[Address, int], Service] = {}
-        changed: set[Address] = set(self._grounds)
-        candidates = self._candidates()
-        for dvipa in owned:
-            rows = self._effective(dvipa)
-            grounds = (rows, candidates, self._dpt.edition(dvipa))
-            if self._grounds.get(dvipa) == grounds:
-                changed.discard(dvipa)
-                continue
-            self._grounds[dvipa] = grounds
-            changed.add(dvipa)
-            for port, service in self._dpt.services(dvipa, rows, candidates).items():
-                wanted[dvipa, port] = service
-        if changed:
-            self._change(changed, wanted)
-        for key in sorted(self._adopted.keys() - self._services.keys(), key=str):
-            self._context.emit(RemoveService(*key))
-        self._adopted.clear()
+        self._count_candidates()
+        waiting, self._waiting = self._waiting, {}
+        for dvipa in waiting:
+            self._follow(dvipa, self._effective(dvipa) if owned(dvipa) else None)
+        if self._adopted:
+            for dvipa, port in sorted(self._adopted.keys() - self.services().keys(), key=str):
+                self._context.emit(RemoveService(dvipa, port))
+            self._adopted.clear()
 
-    def _change(self, changed: set[Address], wanted: dict[tuple[Address, int], Service]) -> None:
-        """The services of the DVIPAs `changed` are those `wanted` from now on."""
-        for dvipa in changed - {dvipa for dvipa, _ in wanted}:
-            self._grounds.pop(dvipa)
-        for key in [key for key in self._services if key[0] in changed and key not in wanted]:
-            del self._services[key]
-            self._context.emit(RemoveService(*key))
-        for key, service in wanted.items():
-            known = self._services.get(key)
+    def _follow(self, dvipa: Address, rows: tuple[Distribute, ...] | None) -> None:
+        """Services of `dvipa`, which this node distributes by `rows`; None: it does not."""
+        if rows is None:
+            if self._grounds.pop(dvipa, None) is not None:
+                self._change(dvipa, {})
+            return
+        grounds = (rows, self._alive, self._dpt.edition(dvipa))
+        if self._grounds.get(dvipa) != grounds:
+            self._grounds[dvipa] = grounds
+            self._change(dvipa, self._dpt.services(dvipa, rows, self._alive))
+
+    def _change(self, dvipa: Address, wanted: dict[int, Service]) -> None:
+        """The services of `dvipa` are those `wanted` from now on."""
+        services = self._services.get(dvipa, {})
+        for port in sorted(services.keys() - wanted.keys()):
+            self._context.emit(RemoveService(dvipa, port))
+        for port, service in wanted.items():
+            known = services.get(port)
             if known is None or (known.ring, known.offload) != (service.ring, service.offload):
-                self._context.emit(SetService(*key, service.ring, service.offload))
-            self._services[key] = service
+                self._context.emit(SetService(dvipa, port, service.ring, service.offload))
+        if wanted:
+            self._services[dvipa] = wanted
+        else:
+            self._services.pop(dvipa, None)
 
     def _isolated_until_ms(self) -> int:
         """Until when a node that hears nobody any more leaves its services as they are.
@@ -126,14 +136,18 @@ class Distributor:
                 self._adopted[dvipa, port] = listed
                 self._context.emit(SetService(dvipa, port, listed, row.offload))
 
-    def _candidates(self) -> tuple[Candidate, ...]:
+    def _count_candidates(self) -> None:
+        """Who may get connections now; if that changed, every service is looked at."""
         settings = self._context.settings
         alive = [
             Candidate(peer.member.name, peer.member.xcf)
             for peer in self._context.membership
             if peer.life is not Life.DEAD
         ]
-        return Candidate(settings.name, settings.xcf), *alive
+        candidates = (Candidate(settings.name, settings.xcf), *alive)
+        if candidates != self._alive:
+            self._alive = candidates
+            self._waiting.update(dict.fromkeys(self._grounds))
 
     # -- NEWCONN ------------------------------------------------------------------------------
 
@@ -216,6 +230,7 @@ class Distributor:
             if due and name not in self._purged:
                 self._purged.add(name)
                 self._context.membership.forget(name)
+                self._context.touched.everything()
                 self._context.emit(PurgeTarget(peer.member.xcf))
 
     def deadlines(self) -> list[int]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, assert_never
 
 from dvipad.address import Address
@@ -90,6 +91,8 @@ class Node:
     def step(self, event: Input, now_ms: int) -> list[Effect]:
         """Take `event` in; returns what is to be done, in order."""
         self.context.now_ms = now_ms
+        if not _touches_itself(event):
+            self.context.touched.everything()
         self._dispatch(event)
         return self._take_effects() if _ends_only(event) else self._settle()
 
@@ -104,16 +107,24 @@ class Node:
         After the time of the last step that settled everything; one that only took note of ended
         connections did not.
         """
+        times = [*self._deadlines(), *self.target.deadlines()]
+        due_ms = self.owners.deadline()
+        if due_ms is not None:
+            times.append(due_ms)
+        return min((time for time in times if time > self._settled_ms), default=None)
+
+    def _deadlines(self) -> list[int]:
+        """Times that concern all DVIPAs."""
         context = self.context
         times = [*context.membership.deadlines(), *self.owners.deadlines()]
-        times += [*self.distributor.deadlines(), *self.target.deadlines()]
+        times += self.distributor.deadlines()
         if context.doubting_since_ms is not None:
             timers, since_ms = context.settings.timers, context.doubting_since_ms
             times += [since_ms + timers.dead_ms, since_ms + ALONE_FACTOR * timers.join_ms]
         if not context.joined and self._started_ms is not None:
             join_ms = context.settings.timers.join_ms
             times += [self._started_ms + join_ms, self._started_ms + ALONE_FACTOR * join_ms]
-        return min((time for time in times if time > self._settled_ms), default=None)
+        return times
 
     def sure(self) -> bool:
         """Whether what this node knows of ownership is fresh.
@@ -236,18 +247,12 @@ class Node:
     def _message(self, name: str, message: Message) -> None:
         match message:
             case VipaList():
-                peer = self.context.membership.get(name)
-                first = peer is not None and not peer.listed
-                released = self.context.membership.list_received(name, message)
-                self.owners.list_received(name, message, first)
-                for dvipa in released:
-                    self.target.released(dvipa, name)
-                for entry in message.entries:
-                    if entry.owner:
-                        self.target.report(entry.dvipa, name, entry.epoch)
+                self._list(name, message)
             case SrvStat():
+                self.context.touched.add(message.dvipa)
                 self.dpt.update(name, message)
             case NewConn():
+                self.context.touched.add(message.dvipa)
                 vipa = self.owners.get(message.dvipa)
                 if vipa is not None and vipa.wants_crt:
                     collection = self.owners.collections.get(message.dvipa)
@@ -256,12 +261,15 @@ class Node:
                 if self.owners.keeps_crt(message.dvipa):
                     self.distributor.ended(name, message.connections)
             case Dvipa():
+                self.context.touched.add(message.dvipa)
                 self.owners.dvipa_received(name, message)
                 if message.move in (Move.PREPARE, Move.TAKEOVER):
                     self.target.report(message.dvipa, name, message.epoch)
             case Witness():
+                self.context.touched.add(message.dvipa)
                 self.owners.witnessed(name, message)
             case Members():
+                self.context.touched.everything()
                 named = {member.name for member in message.members}
                 self.context.membership.members_received(name, named - {self._own_name})
             case Hello() | Heartbeat() | Goodbye():
@@ -269,23 +277,50 @@ class Node:
             case _:
                 assert_never(message)
 
+    def _list(self, name: str, message: VipaList) -> None:
+        peer = self.context.membership.get(name)
+        if peer is None:
+            return
+        first, before, joined = not peer.listed, peer.entries, peer.joined
+        released = self.context.membership.list_received(name, message)
+        if first or joined is not message.joined:
+            self.context.touched.everything()
+        for dvipa in before.keys() | peer.entries.keys():
+            if before.get(dvipa) != peer.entries.get(dvipa):
+                self.context.touched.add(dvipa)
+        self.owners.list_received(name, message, first)
+        for dvipa in released:
+            self.target.released(dvipa, name)
+        for entry in message.entries:
+            if entry.owner:
+                self.target.report(entry.dvipa, name, entry.epoch)
+
     # -- after every input --------------------------------------------------------------------
 
     def _settle(self) -> list[Effect]:
         """Everything that follows from what is known now."""
         context = self.context
-        self._settled_ms = context.now_ms
+        since_ms, self._settled_ms = self._settled_ms, context.now_ms
+        if any(since_ms < time <= context.now_ms for time in self._deadlines()):
+            context.touched.everything()
         for name in context.membership.expire(context.now_ms):
+            context.touched.everything()
             self.distributor.peer_dead(name)
         self._join()
         self._make_sure()
-        self.owners.refresh()
-        self.target.refresh(self.owners.named())
-        self.distributor.refresh(self.owners.with_crt())
+        self.owners.touch_due()
+        look = context.touched.take(self._known)
+        self.owners.refresh(look)
+        self.target.refresh(look, self.owners.is_named)
+        self.distributor.refresh(look, self.owners.keeps_crt)
         self.distributor.expire()
-        self.owners.publish(self.target.hidden)
+        self.owners.publish(look, self.target.hidden)
         self._leave()
         return self._take_effects()
+
+    def _known(self) -> Iterator[Address]:
+        yield from self.owners.known()
+        yield from self.target.hidden
 
     def _take_effects(self) -> list[Effect]:
         effects, self.context.effects = self.context.effects, []
@@ -306,6 +341,8 @@ class Node:
         patience_ms = context.settings.timers.join_ms * factor
         waited_ms = context.now_ms - self._started_ms
         context.joined = waited_ms >= patience_ms or (complete and not missing)
+        if context.joined:
+            context.touched.everything()
 
     def _make_sure(self) -> None:
         """A doubt ends when every peer whose session is new has said what it owns.
@@ -322,6 +359,7 @@ class Node:
         wait_ms = timers.dead_ms if up else ALONE_FACTOR * timers.join_ms
         if context.now_ms >= since_ms + wait_ms and all(peer.listed for peer in up):
             context.doubting_since_ms = None
+            context.touched.everything()
             self.owners.announce_again(ranged_only=False)
 
     def _leave(self) -> None:
@@ -330,6 +368,24 @@ class Node:
         if all(vipa.state is State.BACKUP for vipa in self.owners):
             self._left = True
             self.context.emit(Leave())
+
+
+def _touches_itself(event: Input) -> bool:
+    """Whether the parts tell which DVIPAs `event` is about; any other one is about all."""
+    return isinstance(
+        event,
+        MessageReceived
+        | HostAnswered
+        | EffectDone
+        | EffectFailed
+        | CrtDumped
+        | SocketsDumped
+        | ConnectionsCounted
+        | ConnectionsEnded
+        | ConnectionsOriginated
+        | EventsMissed
+        | ListenersChanged,
+    )
 
 
 def _ends_only(event: Input) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dvipad.address import Address
+from dvipad.core.agenda import Agenda
 from dvipad.core.context import REPORT_AGAIN_MS, Context
 from dvipad.core.crt import Collection
 from dvipad.core.effects import DumpSockets
@@ -15,14 +16,14 @@ class Rechecks:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._under_way: dict[Address, Collection] = {}
-        self._again_ms: dict[Address, int] = {}
+        self._again: Agenda[Address] = Agenda()
 
     def ask(self, vipa: Ownership, again: bool = True) -> None:
         """List the connections of `vipa` that end here; with `again` once more later."""
         context = self._context
-        self._again_ms.pop(vipa.dvipa, None)
+        self._again.discard(vipa.dvipa)
         if again:
-            self._again_ms[vipa.dvipa] = context.now_ms + REPORT_AGAIN_MS
+            self.later(vipa.dvipa)
         effect_id = context.new_id()
         own = {context.settings.name}
         self._under_way[vipa.dvipa] = Collection(vipa.epoch, context.now_ms, own, effect_id)
@@ -30,19 +31,15 @@ class Rechecks:
 
     def later(self, dvipa: Address) -> None:
         """List them once, when all entries of now are old enough."""
-        self._again_ms[dvipa] = self._context.now_ms + REPORT_AGAIN_MS
+        self._again.set(dvipa, self._context.now_ms + REPORT_AGAIN_MS)
 
     def due(self) -> list[Address]:
         """DVIPAs to be asked once more; each is told once."""
-        now_ms = self._context.now_ms
-        due = [dvipa for dvipa, at_ms in self._again_ms.items() if now_ms >= at_ms]
-        for dvipa in due:
-            del self._again_ms[dvipa]
-        return due
+        return self._again.due(self._context.now_ms)
 
-    def deadlines(self) -> list[int]:
+    def deadline(self) -> int | None:
         """When one is due."""
-        return list(self._again_ms.values())
+        return self._again.next()
 
     def answered(self, effect_id: int) -> tuple[Address, Collection] | None:
         """The comparison whose list of sockets `effect_id` is; it is over with that."""

@@ -89,7 +89,7 @@ class Takeover:
             case Action.PREPARE:
                 self._prepare(vipa, highest)
             case Action.ASK:
-                self._send(facts.rival.name if facts.rival else None, Move.TAKEBACK, vipa)
+                self.ask(vipa, facts.rival.name if facts.rival else None)
             case Action.ASSUME:
                 self._assume(vipa)
             case Action.COMPLETE:
@@ -114,6 +114,10 @@ class Takeover:
     def _send(self, name: str | None, move: Move, vipa: Ownership) -> None:
         if name is not None:
             self._context.emit(Send(name, Dvipa(move, vipa.dvipa, vipa.epoch)))
+
+    def ask(self, vipa: Ownership, name: str | None) -> None:
+        """Ask `name`, its distributor, for the address."""
+        self._send(name, Move.TAKEBACK, vipa)
 
     def _begin(self, vipa: Ownership, *steps: Step) -> None:
         vipa.done = False

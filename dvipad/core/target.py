@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
 
 from dvipad.address import Address, order
 from dvipad.config.model import Distribute
 from dvipad.core import crt
+from dvipad.core.agenda import Agenda
 from dvipad.core.context import IDLE_AGAIN_MS, REPORT_AGAIN_MS, SHOW_AGAIN_MS, Context
 from dvipad.core.dpt import Dpt, target_spec
 from dvipad.core.effects import (
@@ -22,6 +25,8 @@ from dvipad.core.effects import (
 )
 from dvipad.core.inputs import ConnectionsEnded, ConnectionsOriginated, Listener, SocketsDumped
 from dvipad.wire.messages import MAX_CONNECTIONS, PortStatus, SrvStat, TermConn
+
+_WILDCARDS: Final[dict[int, Address]] = {4: IPv4Address("0.0.0.0"), 6: IPv6Address("::")}
 
 
 class Target:
@@ -42,16 +47,16 @@ class Target:
         self._dpt = dpt
         self._distribution = distribution
         self._busy = busy
-        self._listeners: tuple[Listener, ...] = ()
-        self._reported: dict[tuple[Address, str], tuple[int, int]] = {}
+        self._listeners: dict[Address | None, list[Listener]] = {}
+        self._reported: dict[Address, dict[str, tuple[int, int]]] = {}
         self._dumps: dict[int, tuple[Address, str, int]] = {}
         self._idle_checks: dict[int, Address] = {}
-        self._look_ms: dict[Address, int] = {}
+        self._looks: Agenda[Address] = Agenda()
         self._empty: set[Address] = set()
         self._told: set[tuple[str, Address]] = set()
-        self._report_ms: dict[tuple[Address, str], int] = {}
+        self._reports: Agenda[tuple[Address, str]] = Agenda()
         self._showing: dict[Address, int] = {}
-        self._show_again: dict[Address, int] = {}
+        self._show_again: Agenda[Address] = Agenda()
         self.hidden: set[Address] = set()
         self.quiescing: set[Address] = set()
 
@@ -66,23 +71,24 @@ class Target:
 
     # -- hidden addresses ---------------------------------------------------------------------
 
-    def refresh(self, named: Iterable[Address]) -> None:
-        """Follow the lists: `named` are the DVIPAs that anybody in the cluster names."""
-        still_named = set(named)
-        if not any(peer.listed for peer in self._context.membership):
-            still_named |= self.hidden  # nobody spoke yet: what was adopted stays
+    def refresh(self, look: Iterable[Address], named: Callable[[Address], bool]) -> None:
+        """Follow the lists of the DVIPAs `look`; `named`: whether anybody in the cluster names
+        one."""
+        now_ms = self._context.now_ms
+        # As long as nobody spoke, what was adopted stays.
+        silent = not any(peer.listed for peer in self._context.membership)
         self._report_again()
-        for dvipa, at_ms in list(self._look_ms.items()):
-            if self._context.now_ms >= at_ms:
-                del self._look_ms[dvipa]
-                self._check_idle(dvipa)
-        for dvipa, at_ms in list(self._show_again.items()):
-            if self._context.now_ms >= at_ms:
-                del self._show_again[dvipa]
-                self.show(dvipa)
-        for dvipa in sorted(still_named | self.hidden, key=order):
-            self._follow(dvipa, dvipa in still_named)
-        self._publish()
+        for dvipa in self._looks.due(now_ms):
+            self._check_idle(dvipa)
+        for dvipa in self._show_again.due(now_ms):
+            self.show(dvipa)
+        ordered = sorted(look, key=order)
+        for dvipa in ordered:
+            self._follow(dvipa, named(dvipa) or silent)
+        up = sorted(self._context.membership.names_up())
+        for dvipa in ordered:
+            if dvipa in self.hidden:
+                self._publish(dvipa, up)
 
     def _follow(self, dvipa: Address, named: bool) -> None:
         rows = self._distribution(dvipa) if named else ()
@@ -106,7 +112,7 @@ class Target:
         if dvipa in self.hidden:
             steps = (SetDvipa(dvipa, Role.HIDDEN, 0), PlaceAddress(dvipa, False))
         self._showing[dvipa] = self._context.sequence(*steps)
-        self._show_again.pop(dvipa, None)
+        self._show_again.discard(dvipa)
 
     def give_back(self, dvipa: Address) -> None:
         """Ownership is done with `dvipa`; connections that end here keep it hidden."""
@@ -120,11 +126,12 @@ class Target:
         """What could not be shown is tried again later; ownership looks after its own effects."""
         for dvipa, awaited in self._showing.items():
             if awaited == effect_id:
-                self._show_again[dvipa] = self._context.now_ms + SHOW_AGAIN_MS
+                self._show_again.set(dvipa, self._context.now_ms + SHOW_AGAIN_MS)
 
     def deadlines(self) -> list[int]:
         """When `refresh` has something to do again."""
-        return [*self._show_again.values(), *self._report_ms.values(), *self._look_ms.values()]
+        found = (self._show_again.next(), self._reports.next(), self._looks.next())
+        return [at_ms for at_ms in found if at_ms is not None]
 
     def _check_idle(self, dvipa: Address) -> None:
         if dvipa not in self._idle_checks.values():
@@ -136,8 +143,16 @@ class Target:
 
     def listeners_changed(self, listeners: tuple[Listener, ...]) -> None:
         """Listeners opened or closed on this node."""
-        self._listeners = listeners
-        self._publish()
+        before, self._listeners = self._listeners, {}
+        for listener in listeners:
+            self._listeners.setdefault(listener.address, []).append(listener)
+        for address in before.keys() | self._listeners.keys():
+            if before.get(address) == self._listeners.get(address):
+                continue
+            if address is None or address.is_unspecified:
+                self._context.touched.everything()
+            else:
+                self._context.touched.add(address)
 
     def status(self, dvipa: Address) -> dict[int, int]:
         """Ports on which this node can serve `dvipa`: {port: ready listeners} (C1)."""
@@ -145,37 +160,42 @@ class Target:
         rows = self._distribution(dvipa) or ()
         listed = [span for row in rows if target_spec(row, xcf) for span in row.ports]
         ready: dict[int, int] = {}
-        for listener in self._listeners:
-            wildcard = _is_wildcard(listener.address, dvipa) and any(
-                listener.port in span for span in listed
-            )
-            if self._context.orders.refuses(listener.port):
+        for listener in self._listening(dvipa):
+            wildcard = listener.address != dvipa
+            if wildcard and not any(listener.port in span for span in listed):
                 continue
-            if listener.ready > 0 and (wildcard or listener.address == dvipa):
+            if listener.ready > 0 and not self._context.orders.refuses(listener.port):
                 ready[listener.port] = ready.get(listener.port, 0) + listener.ready
         return ready
 
-    def _publish(self) -> None:
-        """Send what changed since the last SRVSTAT, to everybody: backups know it ahead."""
-        own = self._context.settings.name
-        for dvipa in sorted(self.hidden, key=order):
-            if self._distribution(dvipa) is None:
-                continue
-            now = {} if dvipa in self.quiescing else self.status(dvipa)
-            before = self._dpt.ready(own, dvipa)
-            changed = {port: now.get(port, 0) for port, _ in now.items() ^ before.items()}
-            if changed:
-                ports = tuple(PortStatus(port, changed[port]) for port in sorted(changed))
-                message = SrvStat(dvipa, False, ports)
-                self._dpt.update(own, message)
-                self._context.emit(Broadcast(message))
-            self._tell(dvipa)
+    def _listening(self, dvipa: Address) -> Iterator[Listener]:
+        """Listeners that take connections for `dvipa`."""
+        for address in (None, _WILDCARDS[dvipa.version], dvipa):
+            yield from self._listeners.get(address, ())
 
-    def _tell(self, dvipa: Address) -> None:
+    def _publish(self, dvipa: Address, up: list[str]) -> None:
+        """Send what changed since the last SRVSTAT, to everybody: backups know it ahead.
+
+        `up`: peers that there is a session with.
+        """
+        if self._distribution(dvipa) is None:
+            return
+        own = self._context.settings.name
+        now = {} if dvipa in self.quiescing else self.status(dvipa)
+        before = self._dpt.ready(own, dvipa)
+        changed = {port: now.get(port, 0) for port, _ in now.items() ^ before.items()}
+        if changed:
+            ports = tuple(PortStatus(port, changed[port]) for port in sorted(changed))
+            message = SrvStat(dvipa, False, ports)
+            self._dpt.update(own, message)
+            self._context.emit(Broadcast(message))
+        self._tell(dvipa, up)
+
+    def _tell(self, dvipa: Address, up: list[str]) -> None:
         """Peers whose session is new get the whole status."""
         ready = self._dpt.ready(self._context.settings.name, dvipa)
         ports = tuple(PortStatus(port, ready[port]) for port in sorted(ready))
-        for name in sorted(self._context.membership.names_up()):
+        for name in up:
             if (name, dvipa) not in self._told:
                 self._told.add((name, dvipa))
                 self._context.emit(Send(name, SrvStat(dvipa, True, ports)))
@@ -183,8 +203,8 @@ class Target:
     def greet(self, name: str) -> None:
         """A session with peer `name` began: it knows nothing of this node yet."""
         self._told = {told for told in self._told if told[0] != name}
-        for key in [key for key in self._reported if key[1] == name]:
-            del self._reported[key]
+        for reported in self._reported.values():
+            reported.pop(name, None)
 
     # -- NEWCONN and TERMCONN -----------------------------------------------------------------
 
@@ -194,10 +214,11 @@ class Target:
         if peer is None:
             return
         mark = (peer.session, epoch)
-        if self._reported.get((dvipa, name)) == mark:
+        reported = self._reported.setdefault(dvipa, {})
+        if reported.get(name) == mark:
             return
-        self._reported[dvipa, name] = mark
-        self._report_ms[dvipa, name] = self._context.now_ms + REPORT_AGAIN_MS
+        reported[name] = mark
+        self._reports.set((dvipa, name), self._context.now_ms + REPORT_AGAIN_MS)
         self._list(dvipa, name, epoch)
 
     def released(self, dvipa: Address, name: str) -> None:
@@ -209,12 +230,10 @@ class Target:
                 self._list(dvipa, owner, epoch)
 
     def _report_again(self) -> None:
-        for (dvipa, name), at_ms in list(self._report_ms.items()):
-            if self._context.now_ms >= at_ms:
-                del self._report_ms[dvipa, name]
-                known = self._reported.get((dvipa, name))
-                if known is not None and self._context.membership.is_up(name):
-                    self._list(dvipa, name, known[1])
+        for dvipa, name in self._reports.due(self._context.now_ms):
+            known = self._reported.get(dvipa, {}).get(name)
+            if known is not None and self._context.membership.is_up(name):
+                self._list(dvipa, name, known[1])
 
     def _list(self, dvipa: Address, name: str, epoch: int) -> None:
         effect_id = self._context.new_id()
@@ -246,14 +265,15 @@ class Target:
             return
         if result.established or result.embryonic:
             self._empty.discard(dvipa)
-            self._look_ms[dvipa] = self._context.now_ms + REPORT_AGAIN_MS
+            self._looks.set(dvipa, self._context.now_ms + REPORT_AGAIN_MS)
         elif dvipa not in self._empty:
             self._empty.add(dvipa)
-            self._look_ms[dvipa] = self._context.now_ms + IDLE_AGAIN_MS
+            self._looks.set(dvipa, self._context.now_ms + IDLE_AGAIN_MS)
         else:
             self._empty.discard(dvipa)
             self.quiescing.discard(dvipa)
             self.hidden.discard(dvipa)
+            self._context.touched.add(dvipa)
             self.show(dvipa)
 
     def originated(self, event: ConnectionsOriginated) -> None:
@@ -278,20 +298,12 @@ class Target:
             if dvipa in self.quiescing:
                 self._check_idle(dvipa)
             for name, epoch in self._interested(dvipa):
-                del self._reported[dvipa, name]
+                del self._reported[dvipa][name]
                 self.report(dvipa, name, epoch)
 
     def _interested(self, dvipa: Address) -> list[tuple[str, int]]:
         return [
             (name, epoch)
-            for (known, name), (_, epoch) in sorted(self._reported.items(), key=_by_name)
-            if known == dvipa and self._context.membership.is_up(name)
+            for name, (_, epoch) in sorted(self._reported.get(dvipa, {}).items())
+            if self._context.membership.is_up(name)
         ]
-
-
-def _is_wildcard(bound: Address | None, dvipa: Address) -> bool:
-    return bound is None or (bound.is_unspecified and bound.version == dvipa.version)
-
-
-def _by_name(item: tuple[tuple[Address, str], tuple[int, int]]) -> str:
-    return item[0][1]

@@ -108,6 +108,8 @@ def _justified(vipa: Ownership, facts: Facts) -> bool:
     """Whether the reason for a takeback still stands."""
     if facts.leaving or facts.rival is None:
         return False
+    if facts.rival.epoch >= vipa.epoch:  # claimed anew since: it would not heed this one
+        return False
     wanted = vipa.summoned or vipa.offered_by == facts.rival.name
     return wanted or _may_take_back(vipa, facts)
 

@@ -3,7 +3,7 @@ it believes its own eyes, when a node that it cannot hear has a DVIPA on the lin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from dvipad.address import Address, order
 from dvipad.core.context import Context
@@ -39,17 +39,23 @@ class Witnesses:
             found[dvipa] = known
         self._context.membership.seen(found)
 
-    def testify(self, heard: dict[Address, Claim | None]) -> None:
-        """Tell everybody what changed: `heard` is whose claims this node hears now."""
-        before = self._testified
-        self._testified = {dvipa: heard[dvipa] for dvipa in sorted(heard, key=order)}
-        for dvipa, claim in self._testified.items():
-            if claim != before.get(dvipa):
-                self._context.emit(Broadcast(_testimony(dvipa, claim)))
+    def testify(self, dvipa: Address, claim: Claim | None) -> None:
+        """Tell everybody whose claim of `dvipa` this node hears now, if that is news."""
+        if claim != self._testified.get(dvipa):
+            self._context.emit(Broadcast(_testimony(dvipa, claim)))
+        self._testified[dvipa] = claim
+
+    def testified(self) -> Iterable[Address]:
+        """DVIPAs that this node testified of."""
+        return self._testified
+
+    def forget(self, dvipa: Address) -> None:
+        """Nobody names `dvipa` any more."""
+        self._testified.pop(dvipa, None)
 
     def greet(self, name: str) -> None:
         """A session with `name` began: it gets every testimony but those about itself."""
-        for dvipa, claim in self._testified.items():
+        for dvipa, claim in sorted(self._testified.items(), key=lambda item: order(item[0])):
             if claim is not None and claim.name != name:
                 self._context.emit(Send(name, _testimony(dvipa, claim)))
 

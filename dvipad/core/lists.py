@@ -1,0 +1,74 @@
+"""What this node says of its part in every DVIPA: VIPA lists (D2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from dvipad.address import Address
+from dvipad.config.model import Distribute
+from dvipad.core.candidates import Candidates
+from dvipad.core.context import Context
+from dvipad.core.effects import Broadcast
+from dvipad.core.vipa import Ownership, State
+from dvipad.wire.messages import VipaEntry, VipaList
+
+
+class Lists:
+    """Entries of `vipas`; `effective` is how this node distributes a DVIPA."""
+
+    def __init__(
+        self,
+        context: Context,
+        vipas: dict[Address, Ownership],
+        candidates: Candidates,
+        effective: Callable[[Address], tuple[Distribute, ...]],
+    ) -> None:
+        self._context = context
+        self._vipas = vipas
+        self._candidates = candidates
+        self._effective = effective
+        self._offers: dict[Address, tuple[object, ...]] = {}
+        self._said_joined: bool | None = None
+
+    def whole(self) -> VipaList:
+        """This node's whole list."""
+        entries = tuple(self._entry(vipa) for vipa in self._vipas.values())
+        return VipaList(entries, self._context.joined)
+
+    def publish(self, look: Iterable[Address]) -> None:
+        """Peers follow the profile, and whether this node is fit: they choose by that."""
+        news = self._said_joined is not self._context.joined
+        self._said_joined = self._context.joined
+        for dvipa in look:
+            vipa = self._vipas.get(dvipa)
+            if vipa is None:
+                news |= self._offers.pop(dvipa, None) is not None
+                continue
+            offer = self._offer(vipa)
+            news |= offer != self._offers.get(dvipa)
+            self._offers[dvipa] = offer
+        if news:
+            self._context.emit(Broadcast(self.whole()))
+
+    def _fit(self, vipa: Ownership) -> bool:
+        return not self._candidates.leaving(vipa) and self._context.now_ms >= vipa.retry_ms
+
+    def _entry(self, vipa: Ownership) -> VipaEntry:
+        # Until it is released the old claim stands, or the successor would miss its owner.
+        giving = vipa.state is State.GIVING
+        owner = vipa.owning or giving
+        rank = vipa.rank if owner or self._fit(vipa) else 0
+        epoch = vipa.held_epoch if giving else vipa.epoch
+        if not owner:  # nor does a claim that it prepares count yet
+            own = vipa.epoch if vipa.state is State.BACKUP else 0
+            epoch = max(self._candidates.highest(vipa.dvipa), own)
+        rows = self._effective(vipa.dvipa) if owner else ()
+        facts = (vipa.dvipa, rank, vipa.creates, owner, epoch, rows, vipa.origin, vipa.moveable)
+        return VipaEntry(*facts, vipa.moving_to)
+
+    def _offer(self, vipa: Ownership) -> tuple[object, ...]:
+        # Not the rank of the entry: a list in the middle of giving up would overtake the release.
+        rank = vipa.rank if self._fit(vipa) else 0
+        rows = self._context.own_distributes(vipa.dvipa)
+        facts = (rank, vipa.creates, vipa.origin, vipa.moveable, rows)
+        return *facts, vipa.moving_to
