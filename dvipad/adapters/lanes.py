@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dvipad.address import Address
 from dvipad.core.effects import (
@@ -34,7 +34,7 @@ from dvipad.core.effects import (
     WatchDvipas,
     WatchRanges,
 )
-from dvipad.wire.messages import Dvipa, VipaList
+from dvipad.wire.messages import Dvipa, VipaEntry, VipaList
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +86,30 @@ def gives_up(effect: Effect) -> bool:
 
 
 class NewestList:
-    """A VIPA list says everything, so none may follow one that is newer than itself.
+    """What was sent of a DVIPA is newer than what a turn says that waited for a probe meanwhile.
 
-    Of a sequence that waited for a probe it would: others have been sent meanwhile.
+    Only parts of lists wait: a whole one concerns no single DVIPA.
     """
 
     def __init__(self) -> None:
         self._number = 0
-        self._list: VipaList | None = None
+        self._joined = False
+        self._entries: dict[Address, tuple[int, VipaEntry]] = {}
+        self._whole_number = 0
 
     def instead_of(self, number: int, message: VipaList) -> VipaList:
-        """What to send for the `message` of turn `number`: itself, or the newest that was sent."""
-        if self._list is None or number >= self._number:
-            self._number, self._list = number, message
-        return self._list
+        """What to send for the `message` of turn `number`: the newest of what it says."""
+        if message.whole:
+            self._entries.clear()
+            self._whole_number = number
+        if number >= self._number:
+            self._number, self._joined = number, message.joined
+        entries = []
+        for entry in message.entries:
+            known = self._entries.get(entry.dvipa)
+            if known is None and number < self._whole_number:
+                continue  # a whole list has said meanwhile that it is gone
+            if known is None or known[0] <= number:
+                known = self._entries[entry.dvipa] = (number, entry)
+            entries.append(known[1])
+        return replace(message, entries=tuple(entries), joined=self._joined)

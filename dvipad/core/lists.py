@@ -35,20 +35,26 @@ class Lists:
         entries = tuple(self._entry(vipa) for vipa in self._vipas.values())
         return VipaList(entries, self._context.joined)
 
+    def part(self, *vipas: Ownership) -> VipaList:
+        """What it says of these: a change of one DVIPA does not cost a list of all."""
+        return VipaList(tuple(map(self._entry, vipas)), self._context.joined, whole=False)
+
     def publish(self, look: Iterable[Address]) -> None:
         """Peers follow the profile, and whether this node is fit: they choose by that."""
-        news = self._said_joined is not self._context.joined
+        whole = self._said_joined is not self._context.joined
         self._said_joined = self._context.joined
+        news: list[Ownership] = []
         for dvipa in look:
             vipa = self._vipas.get(dvipa)
             if vipa is None:
-                news |= self._offers.pop(dvipa, None) is not None
+                whole |= self._offers.pop(dvipa, None) is not None
                 continue
             offer = self._offer(vipa)
-            news |= offer != self._offers.get(dvipa)
+            if offer != self._offers.get(dvipa):
+                news.append(vipa)
             self._offers[dvipa] = offer
-        if news:
-            self._context.emit(Broadcast(self.whole()))
+        if whole or news:
+            self._context.emit(Broadcast(self.whole() if whole else self.part(*news)))
 
     def _fit(self, vipa: Ownership) -> bool:
         return not self._candidates.leaving(vipa) and self._context.now_ms >= vipa.retry_ms

@@ -127,22 +127,25 @@ class Membership:
     def _end_of_grace(self, peer: Peer) -> int:
         return min(peer.since_ms + self._grace_ms, peer.answered_ms + self._dead_ms)
 
-    def list_received(self, name: str, message: VipaList) -> list[Address]:
-        """A VIPA list replaces all that the peer said before (D2).
+    def list_received(self, name: str, message: VipaList) -> dict[Address, bool]:
+        """A whole VIPA list replaces all that the peer said before (D2), a part what it names.
 
-        Returns the DVIPAs that it owned and does not any more."""
+        Returns the DVIPAs of which it says something else now, and whether it gave one up."""
         peer = self._peers.get(name)
         if peer is None:
-            return []
+            return {}
         self._claims.clear()
-        before, peer.entries = peer.entries, {entry.dvipa: entry for entry in message.entries}
-        peer.listed = True
+        said = {entry.dvipa: entry for entry in message.entries}
+        named = said.keys() | peer.entries.keys() if message.whole else said.keys()
+        changed = {
+            dvipa: before is not None and before.owner and not (now is not None and now.owner)
+            for dvipa in named
+            if (before := peer.entries.get(dvipa)) != (now := said.get(dvipa))
+        }
+        peer.entries = said if message.whole else peer.entries | said
+        peer.listed |= message.whole
         peer.joined = message.joined
-        return [
-            dvipa
-            for dvipa, entry in before.items()
-            if entry.owner and not (dvipa in peer.entries and peer.entries[dvipa].owner)
-        ]
+        return changed
 
     def members_received(self, name: str, reaches: set[str]) -> None:
         """Nodes that peer `name` has a session with."""

@@ -281,16 +281,16 @@ class Node:
         peer = self.context.membership.get(name)
         if peer is None:
             return
-        first, before, joined = not peer.listed, peer.entries, peer.joined
-        released = self.context.membership.list_received(name, message)
+        first, joined = not peer.listed, peer.joined
+        changed = self.context.membership.list_received(name, message)
         if first or joined is not message.joined:
             self.context.touched.everything()
-        for dvipa in before.keys() | peer.entries.keys():
-            if before.get(dvipa) != peer.entries.get(dvipa):
-                self.context.touched.add(dvipa)
+        for dvipa in changed:
+            self.context.touched.add(dvipa)
         self.owners.list_received(name, message, first)
-        for dvipa in released:
-            self.target.released(dvipa, name)
+        for dvipa, released in changed.items():
+            if released:
+                self.target.released(dvipa, name)
         for entry in message.entries:
             if entry.owner:
                 self.target.report(entry.dvipa, name, entry.epoch)

@@ -41,7 +41,7 @@ class Owners:
         self._candidates = Candidates(context)
         self._lists = Lists(context, self._vipas, self._candidates, self.effective)
         self.vipa_list = self._lists.whole
-        self._takeover = Takeover(context, self.vipa_list, show, self.effective)
+        self._takeover = Takeover(context, self._lists.part, show, self.effective)
         self.patience = self._candidates.patience
         self.parts = Parts(context, self._vipas, self._candidates)
         self._idle = Idle(context)
@@ -147,10 +147,10 @@ class Owners:
             if self._rows.heard(entry.dvipa, entry.distributes):
                 self._context.touched.add(entry.dvipa)
                 if vipa and vipa.owning:
-                    self._context.emit(Broadcast(self.vipa_list()))
+                    self._context.emit(Broadcast(self._lists.part(vipa)))
             claim = make_claim(entry.epoch, entry.rank, name)
             if vipa is not None and vipa.owning and claim < self._own(vipa):
-                self._context.emit(Send(name, self.vipa_list()))
+                self._context.emit(Send(name, self._lists.part(vipa)))
 
     def dvipa_received(self, name: str, message: Dvipa) -> None:
         """A DVIPA message: takeover or takeback; one of an old epoch changes nothing here."""

@@ -38,18 +38,18 @@ from dvipad.wire.messages import Dvipa, Move, VipaList
 
 
 class Takeover:
-    """Carries out the actions; `vipa_list` gives the node's list, `show` its part as target,
-    `effective` how it distributes."""
+    """Carries out the actions; `said` is what the node says of a DVIPA, `show` its part as
+    target, `effective` how it distributes."""
 
     def __init__(
         self,
         context: Context,
-        vipa_list: Callable[[], VipaList],
+        said: Callable[[Ownership], VipaList],
         show: Callable[[Address], None],
         effective: Callable[[Address], tuple[Distribute, ...]],
     ) -> None:
         self._context = context
-        self._vipa_list = vipa_list
+        self._said = said
         self._show = show
         self._effective = effective
         self.collections: dict[Address, Collection] = {}
@@ -145,7 +145,7 @@ class Takeover:
         self._begin(
             vipa,
             SetDvipa(vipa.dvipa, Role.OWNER, vipa.epoch, collecting=True),
-            Broadcast(self._vipa_list()),
+            Broadcast(self._said(vipa)),
             Broadcast(Dvipa(Move.TAKEOVER, vipa.dvipa, vipa.epoch)),
             PlaceAddress(vipa.dvipa, True),
             Announce(vipa.dvipa),
@@ -173,7 +173,7 @@ class Takeover:
             SetDvipa(vipa.dvipa, Role.OWNER, vipa.epoch),
             PlaceAddress(vipa.dvipa, True),
             Announce(vipa.dvipa),
-            Broadcast(self._vipa_list()),
+            Broadcast(self._said(vipa)),
             Broadcast(Dvipa(Move.COMPLETE, vipa.dvipa, vipa.epoch)),
         )
         if vipa.summoned and disruptive:
@@ -310,7 +310,7 @@ class Takeover:
             self._send(vipa.successor, Move.RELEASE, vipa)
         # Who asked gets no connections: for it the owner is lost, and it asks the targets again.
         self._drop(vipa)
-        self._context.emit(Broadcast(self._vipa_list()))
+        self._context.emit(Broadcast(self._said(vipa)))
 
     def _drop(self, vipa: Ownership) -> None:
         _forget_talks(vipa)

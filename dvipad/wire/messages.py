@@ -94,7 +94,8 @@ class VipaEntry:
 
 @dataclass(frozen=True, slots=True)
 class VipaList:
-    """The sender's whole list (D2); what it does not name any more is gone.
+    """What the sender is to DVIPAs (D2). Of a `whole` list, what it does not name is gone; one that
+    is not says what changed.
 
     `joined`: the sender knows the cluster; one that starts does not yet, and its word is not
     enough for others that start.
@@ -102,6 +103,7 @@ class VipaList:
 
     entries: tuple[VipaEntry, ...]
     joined: bool = True
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)

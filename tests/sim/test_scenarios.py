@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dvipad.config.errors import ConfigError
-from dvipad.core import owners
+from dvipad.core.candidates import Candidates
 from dvipad.core.effects import Effect, ProbeAddress, RemoveAddress, Role, Send, Sequence, SetDvipa
 from dvipad.core.inputs import Input, SeenElsewhere, Stalled, TroublesChanged
 from dvipad.core.parts import Parts
@@ -27,7 +27,6 @@ from .traffic import Traffic
 
 FILES = sorted(FOLDER.glob("*.yaml"))
 SEEDS = (1, 2, 3)
-NODES: Any = owners.Owners
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -122,7 +121,7 @@ BUGS = {
     "no-loop": Canary("a target relays back", _targets_relay_back, poison=_loops),
     "stalled-owner": Canary("does not notice its stall", _inputs(_never_in_doubt)),
     "listeners-after-takeback": Canary("tells a new session nothing", _effects(_no_greeting)),
-    "trouble-alone": Canary("leaves", poison=_swap(NODES, "_leaving", _leaves_in_any_case)),
+    "trouble-alone": Canary("leaves", poison=_swap(Candidates, "leaving", _leaves_in_any_case)),
     "trouble-with-a-backup": Canary("knows no trouble", _inputs(_always_well)),
     "mesh-filtered": Canary("is blind", _inputs(_blind)),
     "conflicts": Canary("allows everything", poison=_swap(Parts, "verdict", _allows_all)),

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any, cast
 
+import pytest
+
 from dvipad.adapters.kernel import Kernel
 from dvipad.adapters.runner import Runner
 from dvipad.address import Address
@@ -187,16 +189,29 @@ def test_a_second_takeover_ends_the_probe_of_the_first() -> None:
     assert (failed.effect_id, done) == (1, EffectDone(2))
 
 
-def test_no_list_follows_a_newer_one() -> None:
+def part(epoch: int, *dvipas: Address) -> VipaList:
+    entries = tuple(VipaEntry(dvipa, 1, True, True, epoch) for dvipa in dvipas)
+    return VipaList(entries, whole=False)
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "late"),
+    [
+        (part(2, B), part(1, A)),
+        (part(2, A), part(2, A)),
+        (VipaList((VipaEntry(A, 1, True, True, 3),)), part(3, A)),
+        (listed(B), part(1)),
+    ],
+    ids=["another DVIPA", "a newer part", "a newer whole list", "gone since"],
+)
+def test_no_part_of_a_list_follows_what_is_newer(meanwhile: VipaList, late: VipaList) -> None:
     async def story(scene: Scene) -> None:
-        scene.runner.submit([taking(1, A, A), taking(2, B, A, B)])
+        scene.runner.submit([Sequence(1, (ProbeAddress(A), Broadcast(part(1, A))))])
         await scene.quiet()
-        scene.probes[B].set_result(None)
+        scene.runner.submit([Broadcast(meanwhile)])
         await scene.quiet()
         scene.probes[A].set_result(None)
         await scene.quiet()
-        scene.runner.submit([Broadcast(listed(B))])
-        await scene.quiet()
 
     lists = [each for each in play(story).done if isinstance(each, VipaList)]
-    assert lists == [listed(A, B), listed(A, B), listed(B)]
+    assert lists == [meanwhile, late]
