@@ -16,7 +16,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -24,6 +23,7 @@ from typing import Final
 from dvipad import logs
 from dvipad.adapters.features import Features, detect
 from dvipad.adapters.guard import drop_guard, keep_guard
+from dvipad.adapters.inbox import Inbox
 from dvipad.adapters.kernel import Kernel
 from dvipad.adapters.links import LinkWatcher
 from dvipad.adapters.mesh import MeshTransport, TransportSettings
@@ -88,7 +88,8 @@ class Daemon:
         loop = asyncio.get_running_loop()
         settings = kernel_settings(self.config, self._features)
         self.kernel = await loop.run_in_executor(self.thread, Kernel, settings)
-        self.mesh = MeshTransport(TransportSettings(mesh_settings(self.config)), self._mesh_events)
+        inbox = Inbox(self._mesh_event, lambda held: self.mesh.hold(held))
+        self.mesh = MeshTransport(TransportSettings(mesh_settings(self.config)), inbox.put)
         self.queue = self._queue_keeper(settings.plane.queue_mark)
         self.operator = Operator(self)
         heard = self.operator.activation.heard
@@ -197,11 +198,10 @@ class Daemon:
         self.operator.activation.stepped()
         self._arm()
 
-    def _mesh_events(self, events: Iterable[MeshEvent]) -> None:
-        for event in events:
-            if isinstance(event, PeerUp | PeerDown):
-                log_peer(event)
-            self.feed(event)
+    def _mesh_event(self, event: MeshEvent) -> None:
+        if isinstance(event, PeerUp | PeerDown):
+            log_peer(event)
+        self.feed(event)
 
     def _arm(self) -> None:
         if self._timer is not None:

@@ -213,6 +213,16 @@ class InetDiag:
         rows = self._rows(states, dvipa)
         return [row.key() for row in rows if row.timer != _TIMER_TIME_WAIT]
 
+    def connections_of(self, dvipas: frozenset[Address], states: frozenset[State]) -> list[bytes]:
+        """:meth:`connections` of all of `dvipas`: of many in one listing."""
+        if len(dvipas) == 1:
+            (dvipa,) = dvipas
+            return self.connections(dvipa, states)
+        wanted = {pack(dvipa) for dvipa in dvipas}
+        rows = self._rows(states, None) if wanted else []
+        keys = (row.key() for row in rows if row.timer != _TIMER_TIME_WAIT)
+        return [key for key in keys if dvipa_of(key) in wanted]
+
     def bound(self) -> dict[bytes, bytes]:
         """Cookie (8 bytes) → packed local address of listening TCP and unconnected UDP sockets.
 

@@ -39,6 +39,9 @@ from dvipad.wire.redial import MAX_ENDPOINTS, Endpoint
 MAX_BUFFERED: Final = 32 * 1024 * 1024
 """Bytes that wait for one peer; a snapshot of a full CRT (262,144 connections) is 9 MB."""
 BACKLOG: Final = 128
+READ_BYTES: Final = 1 << 15
+"""Read in one go: some hundred small messages. All that has come may be a thousand, and heartbeats
+are sent in between."""
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
 
 log = logging.getLogger(__name__)
@@ -54,7 +57,7 @@ class TransportSettings:
     max_buffered: int = MAX_BUFFERED
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(asyncio.BufferedProtocol):
     """One TCP connection; `endpoint` when this node dialled it."""
 
     def __init__(self, owner: MeshTransport, endpoint: Endpoint | None) -> None:
@@ -62,14 +65,18 @@ class _Connection(asyncio.Protocol):
         self.endpoint = endpoint
         self.id = 0
         self.transport: asyncio.Transport | None = None
+        self._buffer = memoryview(bytearray(READ_BYTES))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self._owner.made(self)
 
-    def data_received(self, data: bytes) -> None:
-        self._owner.received(self, data)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._owner.received(self, bytes(self._buffer[:nbytes]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._owner.lost(self, exc)
@@ -100,6 +107,7 @@ class MeshTransport:
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._pumping = False
+        self._held = False
         self._idle = asyncio.Event()
 
     # --- what the daemon calls ----------------------------------------------------------------
@@ -149,6 +157,12 @@ class MeshTransport:
         self.mesh.broadcast(message, self._now_ms())
         self._pump()
 
+    def hold(self, held: bool) -> None:
+        """Reads nothing from peers while `held`: the events that wait are many."""
+        self._held = held
+        for connection in self._connections.values():
+            _read(connection, not held)
+
     # --- what connections report --------------------------------------------------------------
 
     def made(self, connection: _Connection) -> None:
@@ -158,6 +172,7 @@ class MeshTransport:
         transport = _transport(connection)
         transport.set_write_buffer_limits(high=self._settings.max_buffered)
         tune(transport.get_extra_info("socket"), self._settings.mesh.session.stuck_ms)
+        _read(connection, not self._held)
         if connection.endpoint is not None:
             self._note(connection.endpoint, False)
             self.mesh.dialled(connection.id, connection.endpoint, self._now_ms())
@@ -321,6 +336,11 @@ class MeshTransport:
 def _transport(connection: _Connection) -> asyncio.Transport:
     assert connection.transport is not None
     return connection.transport
+
+
+def _read(connection: _Connection, reads: bool) -> None:
+    transport = _transport(connection)
+    (transport.resume_reading if reads else transport.pause_reading)()
 
 
 def _remote(peername: Any) -> Address:

@@ -18,7 +18,7 @@ from typing import Final
 from dvipad.adapters.bpf.libbpf import BpfObject, RingBuffer
 from dvipad.adapters.bpf.maps import Map
 from dvipad.adapters.bpf.pins import drop_other_shape, pin_instead, unpin
-from dvipad.adapters.inet_diag import CONNECTED, InetDiag, ListenerKey, State
+from dvipad.adapters.inet_diag import CONNECTED, InetDiag, ListenerKey, State, dvipa_of
 from dvipad.adapters.socket_events import (
     KEY_BYTES,
     LISTENER_DELAYS_MS,
@@ -87,7 +87,7 @@ class SocketWatcher:
             self._epoll.register(self._ring.fileno(), select.EPOLLIN)
             self._epoll.register(self._timer.fileno(), select.EPOLLIN)
             self._losses = self._loss_counts()
-            self._filled: frozenset[Address] = frozenset()
+            self._adopted = frozenset(unpack(key) for key, _ in self._maps["watched"].items())
             self._listener_schedule.trigger(time.monotonic_ns())
             self._set_timer()
             self._resources = stack.pop_all()
@@ -112,17 +112,18 @@ class SocketWatcher:
 
     def watch(self, dvipas: frozenset[Address]) -> None:
         """See :meth:`Watcher.watch`. A DVIPA that is new is filled from inet_diag."""
-        watched = self._maps["watched"]
-        for key, _value in list(watched.items()):
-            if unpack(key) not in dvipas:
-                watched.delete(key)
-                self._maps["connections"].delete_batch(b"".join(self._table(unpack(key))))
-        for dvipa in dvipas - self._filled:
-            watched.update(pack(dvipa), _WATCHED)
-            self._fill(dvipa)
+        gone, new = (self._adopted | self._dvipas) - dvipas, dvipas - self._dvipas
+        for dvipa in gone:
+            self._maps["watched"].delete(pack(dvipa))
+        if gone:
+            self._maps["connections"].delete_batch(b"".join(key for key, _ in self._rows(gone)))
+        for dvipa in new:
+            self._maps["watched"].update(pack(dvipa), _WATCHED)
+        if new:
+            self._fill(new)
         if dvipas != self._dvipas:
             self._listener_schedule.trigger(time.monotonic_ns())
-        self._dvipas = self._filled = dvipas
+        self._adopted, self._dvipas = frozenset(), dvipas
         self._set_timer()
 
     def listeners(self) -> dict[ListenerKey, int]:
@@ -214,23 +215,22 @@ class SocketWatcher:
         if losses == self._losses:
             return []
         self._losses = losses
-        for dvipa in self._dvipas:
-            self._fill(dvipa)
+        self._fill(self._dvipas)
         self._listener_schedule.trigger(time.monotonic_ns())
         return [EventsLost(self._dvipas)]
 
-    def _fill(self, dvipa: Address) -> None:
+    def _fill(self, dvipas: frozenset[Address]) -> None:
         """Brings the table in line with the sockets that exist.
 
         A socket may close between the listing and the insert, when the program has nothing to
         delete yet. So what was inserted is compared with a second listing.
         """
-        known = set(self._table(dvipa))
-        found = self._diag.connections(dvipa, CONNECTED)
+        known = {key for key, _ in self._rows(dvipas)}
+        found = self._diag.connections_of(dvipas, CONNECTED)
         self._insert([key for key in found if key not in known], _LISTED)
-        listed = [key for key, flags in self._rows(dvipa) if flags & _LISTED]
+        listed = [key for key, flags in self._rows(dvipas) if flags & _LISTED]
         if listed:
-            living = set(self._diag.connections(dvipa, CONNECTED))
+            living = set(self._diag.connections_of(dvipas, CONNECTED))
             gone = [key for key in listed if key not in living]
             self._maps["connections"].delete_batch(b"".join(gone))
 
@@ -249,10 +249,10 @@ class SocketWatcher:
                 if keys[start + 16 : start + 32] == wanted
             ]
 
-    def _rows(self, dvipa: Address) -> Iterator[tuple[bytes, int]]:
-        wanted = pack(dvipa)
+    def _rows(self, dvipas: frozenset[Address]) -> Iterator[tuple[bytes, int]]:
+        wanted = {pack(dvipa) for dvipa in dvipas}
         for key, value in self._maps["connections"].items():
-            if key[16:32] == wanted:
+            if dvipa_of(key) in wanted:
                 yield key, _VALUE.unpack(value)[1]
 
     def _loss_counts(self) -> tuple[int, int]:

@@ -269,7 +269,7 @@ class Node:
                 self.context.touched.add(message.dvipa)
                 self.owners.witnessed(name, message)
             case Members():
-                self.context.touched.everything()
+                self.owners.reach_changed()
                 named = {member.name for member in message.members}
                 self.context.membership.members_received(name, named - {self._own_name})
             case Hello() | Heartbeat() | Goodbye():
@@ -283,7 +283,7 @@ class Node:
             return
         first, joined = not peer.listed, peer.joined
         changed = self.context.membership.list_received(name, message)
-        if first or joined is not message.joined:
+        if (first and message.whole) or joined is not message.joined:
             self.context.touched.everything()
         for dvipa in changed:
             self.context.touched.add(dvipa)
@@ -384,7 +384,8 @@ def _touches_itself(event: Input) -> bool:
         | ConnectionsEnded
         | ConnectionsOriginated
         | EventsMissed
-        | ListenersChanged,
+        | ListenersChanged
+        | Stalled,
     )
 
 

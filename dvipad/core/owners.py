@@ -176,6 +176,12 @@ class Owners:
             case Move.PREPARE:
                 pass  # targets answer with their connections; the owner stays what it is
 
+    def reach_changed(self) -> None:
+        """Some peer hears others than before: a former owner may be heard of no more."""
+        for vipa in self:
+            if vipa.withholding:
+                self._context.touched.add(vipa.dvipa)
+
     def witnessed(self, name: str, message: Witness) -> None:
         """Peer `name` says whose claim of a DVIPA it hears."""
         self._candidates.heard(message.dvipa, message.epoch)
