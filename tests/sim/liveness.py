@@ -88,6 +88,8 @@ class Liveness:
             yield "a daemon does not run"
             return
         for daemon in daemons:
+            if daemon.stalled:
+                yield f"{daemon.host.name} does not run yet"
             missing = set(hosts) - set(daemon.sessions) - {daemon.host.name}
             if missing:
                 yield f"{daemon.host.name} has no session with {missing}"
