@@ -16,6 +16,8 @@ from dvipad.lab.spec import LabError
 
 CONNECTIONS: Final = 64
 SPARE_S: Final = 30.0
+CONGESTION: Final = "cubic"
+"""Linux's own. The machine may have BBR, which paces by what it guesses: that measures its guesses."""
 LATENCY: Final = Path("latency.c")
 AGAIN_S: Final = 60.0
 _NOT_YET: Final = ("unable to connect", "busy running a test")
@@ -59,7 +61,7 @@ def bulk_gbit_per_s(
     Its server listens anew after each test, and until then it refuses: that is asked again.
     """
     argv = ["iperf3", "-c", str(address), "-p", str(BULK_PORT), "-t", str(seconds)]
-    argv += ["-P", str(streams), "-J", *(["-R"] if down else [])]
+    argv += ["-P", str(streams), "-J", "-C", CONGESTION, *(["-R"] if down else [])]
     report: dict[str, Any] = {}
 
     def measured() -> bool:

@@ -9,11 +9,14 @@
 
 #define LOOPBACK 0x7f000001
 
+/* Every SYN is paid for, also one that does not go to the worker: so the bucket of a CPU on which
+ * more arrive than the worker is meant to decide runs dry, and it gets none of them until they are
+ * fewer. A share of them would make those connections wait for a process that has no time. */
 static __always_inline bool within_budget(const struct settings *own, __u64 now)
 {
 	__u32 zero = 0;
 	struct bucket *bucket = bpf_map_lookup_elem(&budget, &zero);
-	__u64 saved;
+	__u64 cost = own->budget_cost_ns, saved;
 
 	if (!bucket)
 		return false;
@@ -21,12 +24,8 @@ static __always_inline bool within_budget(const struct settings *own, __u64 now)
 	if (saved > own->budget_burst_ns)
 		saved = own->budget_burst_ns;
 	bucket->last_ns = now;
-	if (saved < own->budget_cost_ns) {
-		bucket->saved_ns = saved;
-		return false;
-	}
-	bucket->saved_ns = saved - own->budget_cost_ns;
-	return true;
+	bucket->saved_ns = saved > cost ? saved - cost : 0;
+	return saved >= own->budget_burst_ns / 2 && saved >= cost;
 }
 
 /* The worker holds a UDP socket: the kernel closes it in the instant the process dies. */
@@ -59,12 +58,12 @@ static __always_inline bool ask_worker(struct __sk_buff *skb, const struct setti
 		count(COUNT_WORKER_STALE);
 		return false;
 	}
-	if ((__s64)(*handed - state->done) >= (__s64)own->window) {
-		count(COUNT_WORKER_WINDOW);
-		return false;
-	}
 	if (!within_budget(own, now)) {
 		count(COUNT_WORKER_BUDGET);
+		return false;
+	}
+	if ((__s64)(*handed - state->done) >= (__s64)own->window) {
+		count(COUNT_WORKER_WINDOW);
 		return false;
 	}
 	if (!worker_alive(skb, own)) {

@@ -80,6 +80,21 @@ def test_the_kernel_chooses_when_the_worker_is_unfit(queued: tuple[Bench, Worker
     assert made.counted() == {"queued": 1}
 
 
+def test_a_cpu_with_more_syns_than_the_budget_hands_none_to_the_worker() -> None:
+    with bench(str(OWN[4]), liveness_port=0, stale_ms=60_000, budget_per_s=100) as made:
+        own(made)
+        serve(made, TARGETS[4], offload=False)
+        worker = WorkerView.open(made.plane.settings.pin_dir)
+        worker.beat(time.monotonic_ns())
+        refused = 0
+        for port in range(500):  # 100 a second are allowed on a CPU
+            made.ingress(*from_client(4, "S", port=1 + port))
+            worker.settle()
+            refused += made.counted().get("worker_budget", 0)
+        worker.close()
+    assert refused > 450
+
+
 def test_a_dead_worker_and_a_budget() -> None:
     with bench(str(OWN[4]), liveness_port=4998, stale_ms=60_000, budget_per_s=1) as made:
         own(made)

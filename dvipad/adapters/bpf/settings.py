@@ -23,7 +23,8 @@ _REPOSITORY_OBJECTS: Final = Path(__file__).resolve().parents[3] / "build" / "bp
 OUTER_HEADER: Final = {4: 20, 6: 40}
 GRE_HEADER: Final = 4
 _TCP_HEADER: Final = 20
-_BURST_NS: Final = 20_000_000
+_BURST_NS: Final = 40_000_000
+"""The worker gets SYNs while a CPU has half of this time's budget left."""
 _MSS_MIN: Final = 88
 """Linux takes no smaller MSS (net.ipv4.tcp_min_snd_mss is 48 plus 40 of options)."""
 
