@@ -41,7 +41,14 @@ from dvipad.core.inputs import Input, Ordered, ProfileChanged, Stalled, Started,
 from dvipad.core.node import Node
 from dvipad.core.orders import Orders
 from dvipad.operator import Operator
-from dvipad.setup import core_settings, kernel_settings, mesh_settings, node_guard, queue_settings
+from dvipad.setup import (
+    core_settings,
+    distributes,
+    kernel_settings,
+    mesh_settings,
+    node_guard,
+    queue_settings,
+)
 from dvipad.wire.events import DownReason, MeshEvent, PeerDown, PeerUp
 
 LEASE_INTERVAL_S: Final = 0.05
@@ -99,6 +106,8 @@ class Daemon:
         self._orders_file = OrdersFile(self.config.paths.run, self.config.paths.state)
         self.orders = self._orders_file.load()
         self._guard = node_guard(self._features, settings.plane)
+        if not distributes(self.config):
+            await self._drop_rules(settings.plane.queue_mark)
         adopted = await loop.run_in_executor(self.thread, self.kernel.adopted)
         if self.kernel.plane.grace_over() and any(row.owned for row in adopted):
             self.feed(Stalled())  # others may have taken over what it owned
@@ -143,10 +152,20 @@ class Daemon:
 
     def _queue_keeper(self, mark: int) -> QueueKeeper | None:
         """Without NFQUEUE the kernel makes every choice itself."""
-        if self._features.queue is None:
+        if self._features.queue is None or not distributes(self.config):
             return None
         rules = queue_rules(self._features.queue, mark, self.config.queue.number)
         return QueueKeeper(queue_settings(self.config), rules, self._commands)
+
+    async def _drop_rules(self, mark: int) -> None:
+        """A pure target has none; it may have been more than that before."""
+        loop = asyncio.get_running_loop()
+        if self._guard is not None:
+            await drop_guard(self._guard, self._commands)
+            self._guard = None
+        if self._features.queue is not None:
+            rules = queue_rules(self._features.queue, mark, self.config.queue.number)
+            await loop.run_in_executor(self._commands, rules.remove)
 
     def _signals(self, loop: asyncio.AbstractEventLoop) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -347,29 +366,6 @@ def main(path: Path) -> int:
         asyncio.run(Daemon(configuration, path, features).run())
     except OSError as error:
         log.critical("cannot start: %s", error)
-        return 1
-    return 0
-
-
-def cleanup(path: Path) -> int:
-    """Remove what a stopped daemon left on this host; returns the exit status."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        config = load(path).node
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return 2
-    features = detect()
-    try:
-        settings = kernel_settings(config, features)
-        guard = node_guard(features, settings.plane)
-        if guard is not None:
-            guard.remove()
-        Kernel(settings).destroy()
-        if features.queue is not None:
-            queue_rules(features.queue, settings.plane.queue_mark, config.queue.number).remove()
-    except OSError as error:
-        log.critical("cannot clean up: %s", error)
         return 1
     return 0
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
+from dataclasses import replace
 from typing import Final
 
 from dvipad.adapters.bind_events import BindSettings
 from dvipad.adapters.bpf.layout import Tunnel
-from dvipad.adapters.bpf.settings import PlaneSettings, object_file
+from dvipad.adapters.bpf.settings import SEEN_MARK, PlaneSettings, object_file
 from dvipad.adapters.features import Features
 from dvipad.adapters.guard import guard_rules
 from dvipad.adapters.kernel import KernelSettings
@@ -101,14 +102,28 @@ def kernel_settings(config: NodeConfig, features: Features) -> KernelSettings:
     )
     binds = BindSettings(config.paths.bpffs / "binds", object_file("binds.bpf.o"))
     polling = not features.tracepoint
-    return KernelSettings(plane_settings(config), sockets, binds, config.paths.run, polling)
+    plane = plane_settings(config)
+    if not guarded(config, features):
+        plane = replace(plane, seen_mark=0)  # nobody would take the mark away
+    return KernelSettings(plane, sockets, binds, config.paths.run, polling)
+
+
+def distributes(config: NodeConfig) -> bool:
+    """Whether the node may ever own a DVIPA. One without a profile is a target for all its life:
+    it decides nothing, and what the program does not see never reaches its stack."""
+    return config.profile is not None
+
+
+def guarded(config: NodeConfig, features: Features) -> bool:
+    """Whether the node has a guard."""
+    return distributes(config) and features.guard is not None
 
 
 def node_guard(features: Features, plane: PlaneSettings) -> XtablesRules | None:
-    """The guard of the data plane, None when this host cannot have it."""
+    """The guard of a data plane, None when this host cannot have it."""
     if features.guard is None:
         return None
-    return guard_rules(features.guard, plane.seen_mark, plane.guard())
+    return guard_rules(features.guard, SEEN_MARK, plane.guard())
 
 
 def queue_settings(config: NodeConfig) -> QueueSettings:

@@ -121,8 +121,8 @@ def _command(options: argparse.Namespace) -> int:
     if options.show:
         return _show(options.show)
     if options.command in ("run", "cleanup"):
-        daemon = importlib.import_module("dvipad.daemon")
-        work = daemon.main if options.command == "run" else daemon.cleanup
+        name, verb = ("daemon", "main") if options.command == "run" else ("cleanup", "cleanup")
+        work = getattr(importlib.import_module(f"dvipad.{name}"), verb)
         return cast(int, work(options.node))
     _parser().print_help(sys.stderr)
     return REFUSED

@@ -113,7 +113,8 @@ class QueueConfig:
     """SYN decisions in user space.
 
     `number` of the NFQUEUE; when more than `budget_per_s` SYNs a second arrive on a CPU, the kernel
-    decides all of them until they are fewer; at most `window` are undecided; a worker is passed over after `stale_ms` without a beat and killed after `hung_ms`.
+    decides all of them until they are fewer; at most `window` are undecided; a worker is passed
+    over after `stale_ms` without a beat and killed after `hung_ms`.
     """
 
     number: int = 4780

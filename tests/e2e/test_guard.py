@@ -14,6 +14,7 @@ from dvipad.adapters.guard import COMMENT, guard_rules, probe_guard
 from dvipad.adapters.xtables import Xtables, XtablesRules
 from dvipad.lab.cluster import Cluster
 from dvipad.lab.spec import LabSpec
+from dvipad.lab.traffic import EchoServer
 from tests.e2e.dvs_network import eventually, inside, run
 from tests.e2e.plane_lan import DVIPA, PORT, Lan, lan, xcf
 
@@ -132,3 +133,19 @@ def test_a_node_that_stops_takes_its_guard_along() -> None:
         )
         cluster.stop_daemon("lb1")
         assert cluster.run("lb1", rules).stdout == before
+
+
+def test_a_pure_target_has_no_worker_no_rules_and_leaves_no_mark() -> None:
+    spec = LabSpec(prefix=f"g{os.getpid()}", lbs=1, targets=2)
+    with Cluster(spec) as cluster, EchoServer(cluster, "t1", [80]):
+        assert cluster.ask("lb1", "counters")["pids"]
+        assert cluster.ask("t1", "counters")["pids"] == {}
+        before = cluster.run("t2", ["nft", "list", "ruleset"]).stdout
+        assert cluster.run("t1", ["nft", "list", "ruleset"]).stdout == before == ""
+        marked = "iptables-nft -t mangle -A INPUT -m mark ! --mark 0 -j DROP"
+        cluster.run("t1", marked.split())
+        cluster.wait_until(
+            lambda: any(row["ready"] for row in cluster.view("lb1")["targets"]), 10, "t1 is ready"
+        )
+        with inside(cluster.namespace("client")):
+            socket.create_connection((str(spec.dvipa()), 80), timeout=5).close()
