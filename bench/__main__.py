@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TypeAlias
 
-from bench import flood, rebuild, results, takeover, throughput
+from bench import flood, rebuild, results, scale, takeover, throughput
 from bench.figures import Figure
 from bench.insn import host as insn
 from bench.insn import whole
@@ -52,6 +52,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Options], Outcome]]] = {
     "bulk": _on_labs(throughput.bulk),
     "latency": _on_labs(throughput.latency),
     "flood": lambda options: flood.run(options.rounds, options.seconds, options.family),
+    "scale": lambda options: scale.run(options.rounds, options.seconds),
     "insn": lambda options: insn.run(options.rounds),
     "insnconn": lambda options: whole.run(options.rounds),
 }
