@@ -12,7 +12,7 @@
 #include <linux/types.h>
 
 /* Grows with every change of a struct below that sizes alone would not reveal. */
-#define LAYOUT_VERSION 3
+#define LAYOUT_VERSION 4
 
 #define DVIPAS_MAX 1024
 #define SERVICES_MAX 4096
@@ -79,7 +79,8 @@ struct dvipa {
 enum front_kind {
 	FRONT_NONE = 0,     /* no DVIPA; `dvipa` is 0 */
 	FRONT_FORWARDS = 1, /* `dvipa`, whose packets are forwarded as the CRT says */
-	FRONT_LONG_WAY = 2, /* several DVIPAs, or one whose packets are not just forwarded */
+	FRONT_LONG_WAY = 2, /* several DVIPAs, or one of which something must be decided */
+	FRONT_HIDDEN = 3,   /* `dvipa`, whose packets end here when a member tunnels them */
 };
 
 struct front {
@@ -221,6 +222,7 @@ enum counter {
 	COUNT_REFUSAL_HELD,         /* dropped: our stack refused what targets serve (refusal.h) */
 	COUNT_RELAYED_BACK,         /* our target took us for its own: accepted, or dropped */
 	COUNT_FAST,                 /* CRT hit and sent to the target, the short way (fast.h) */
+	COUNT_FAST_HIDDEN,          /* out of a member's tunnel to this target, the short way */
 	COUNT_UNSEEN,               /* dropped: our program is not on the uplink (guard.h) */
 	COUNTERS,
 };

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The short way, for what most packets are: a segment of an established IPv4 connection, from the
- * client itself, not joined by GRO, to a target behind an IPIP tunnel over IPv4. Nothing is decided
- * here that the long way would decide differently; whatever is unusual takes that.
+ * client itself, to a target behind an IPIP tunnel over IPv4; and on the target, what comes out of
+ * such a tunnel. Nothing is decided here that the long way would decide differently; whatever is
+ * unusual takes that.
  */
 #ifndef DVIPAD_FAST_H
 #define DVIPAD_FAST_H
@@ -34,28 +35,78 @@ static __always_inline void write_outer(__be32 *word, __u32 length, __u8 tos,
 	word[4] = target->xcf.word[3];
 }
 
-/* To the target of an established connection. */
+/* To the target of an established connection. `single`: the length of a packet, and of each of those
+ * that GRO joined. */
 static __always_inline int fast_forward(struct __sk_buff *skb, const struct route *route,
-					__u32 length, __u8 tos)
+					__u32 length, __u32 single, __u8 tos)
 {
 	struct bpf_redir_neigh next = { .nh_family = AF_INET };
 	__u32 index = route->target;
 	struct target *target = bpf_map_lookup_elem(&targets, &index);
 	__be32 *header;
 
-	length += sizeof(struct iphdr);
-	if (!target || !target->header_sum || (target->mtu && length > target->mtu))
+	if (!target || !target->header_sum ||
+	    (target->mtu && single + sizeof(struct iphdr) > target->mtu))
 		return LONG_WAY;
-	if (bpf_skb_change_head(skb, sizeof(struct iphdr), 0) ||
+	if (make_room(skb, true, false, true, false) ||
 	    !(header = linear_bytes(skb, ETH_HLEN, sizeof(struct iphdr)))) {
 		count(COUNT_ENCAPSULATION_FAILED);
 		return DROP;
 	}
-	write_outer(header, length, tos, target);
+	/* Above 64 KiB it wraps: only GSO has that, which writes it anew for each segment. */
+	write_outer(header, (length + sizeof(struct iphdr)) & 0xffff, tos, target);
 	skb->mark = 0; /* it would select routes for the outer packet */
 	count(COUNT_FAST);
 	next.ipv4_nh = target->next_hop.word[3];
 	return bpf_redirect_neigh(target->ifindex, &next, sizeof(next), 0);
+}
+
+static __always_inline struct front *find_front(__be32 destination)
+{
+	__u32 index = bpf_ntohl(destination) & (FRONT_MAX - 1);
+
+	return bpf_map_lookup_elem(&front4, &index);
+}
+
+/* An IPv4 header without options and TCP behind it, whole, and not a fragment. */
+static __always_inline bool plain_tcp(struct __sk_buff *skb, const struct iphdr *ip, __u32 offset)
+{
+	__u32 length = skb->gso_size ? skb->len - offset : bpf_ntohs(ip->tot_len);
+
+	return *(__u8 *)ip == IPV4_PLAIN && ip->protocol == IPPROTO_TCP &&
+	       !(ip->frag_off & bpf_htons(IP_MORE_OR_OFFSET)) &&
+	       ((struct tcphdr *)(ip + 1))->doff >= 5 &&
+	       length >= sizeof(*ip) + sizeof(struct tcphdr) && offset + length <= skb->len;
+}
+
+/* Out of a member's tunnel, to the connection that ends here. */
+static __always_inline int fast_accept(struct __sk_buff *skb, struct iphdr *outer)
+{
+	struct settings *own = get_settings();
+	struct address source;
+	struct iphdr *inner;
+	struct front *front;
+
+	if (!own || own->xcf_family != 4 || outer->daddr != own->xcf.word[3] ||
+	    outer->frag_off & bpf_htons(IP_MORE_OR_OFFSET) || (outer->tos & ECN_MASK) == ECN_CE ||
+	    (!skb->gso_size && ETH_HLEN + bpf_ntohs(outer->tot_len) > skb->len))
+		return LONG_WAY;
+	inner = linear_bytes(skb, ETH_HLEN + sizeof(*outer), sizeof(*inner) + sizeof(struct tcphdr));
+	if (!inner || !plain_tcp(skb, inner, ETH_HLEN + sizeof(*outer)))
+		return LONG_WAY;
+	front = find_front(inner->daddr);
+	if (!front || front->kind != FRONT_HIDDEN || front->dvipa != inner->daddr)
+		return LONG_WAY;
+	map_ipv4(&source, outer->saddr);
+	if (!bpf_map_lookup_elem(&members, &source))
+		return LONG_WAY;
+	skb->mark = own->seen_mark;
+	if (shrink(skb, sizeof(*outer), 0)) {
+		count(COUNT_DECAPSULATION_FAILED);
+		return DROP;
+	}
+	count(COUNT_FAST_HIDDEN);
+	return PASS;
 }
 
 static __always_inline int fast_ipv4(struct __sk_buff *skb)
@@ -65,22 +116,28 @@ static __always_inline int fast_ipv4(struct __sk_buff *skb)
 	struct tcphdr *tcp;
 	struct front *front;
 	struct route *route;
-	__u32 index, length;
+	__u32 length, single;
 
-	if (!ip || *(__u8 *)ip != IPV4_PLAIN || ip->protocol != IPPROTO_TCP)
+	if (!ip || *(__u8 *)ip != IPV4_PLAIN)
 		return LONG_WAY;
-	index = bpf_ntohl(ip->daddr) & (FRONT_MAX - 1);
-	front = bpf_map_lookup_elem(&front4, &index);
+	if (ip->protocol == IPPROTO_IPIP)
+		return fast_accept(skb, ip);
+	if (ip->protocol != IPPROTO_TCP)
+		return LONG_WAY;
+	front = find_front(ip->daddr);
 	if (!front || front->kind == FRONT_LONG_WAY)
 		return LONG_WAY;
 	if (front->dvipa != ip->daddr)
 		return PASS;
 	tcp = (void *)(ip + 1);
-	length = bpf_ntohs(ip->tot_len);
-	if (((__u8 *)tcp)[TCP_FLAGS] & TCP_UNUSUAL || tcp->doff < 5 || skb->gso_size ||
-	    ip->frag_off & bpf_htons(IP_MORE_OR_OFFSET) ||
-	    length < sizeof(*ip) + sizeof(*tcp) || ETH_HLEN + length > skb->len)
+	if (front->kind != FRONT_FORWARDS || ((__u8 *)tcp)[TCP_FLAGS] & TCP_UNUSUAL ||
+	    !plain_tcp(skb, ip, ETH_HLEN))
 		return LONG_WAY;
+	length = single = bpf_ntohs(ip->tot_len);
+	if (skb->gso_size) {
+		length = skb->len - ETH_HLEN;
+		single = sizeof(*ip) + tcp->doff * 4 + skb->gso_size;
+	}
 	key.client = ip->saddr;
 	key.dvipa = ip->daddr;
 	key.client_port = tcp->source;
@@ -88,7 +145,7 @@ static __always_inline int fast_ipv4(struct __sk_buff *skb)
 	route = bpf_map_lookup_elem(&established4, &key);
 	if (!route || route->target == THIS_NODE)
 		return LONG_WAY;
-	return fast_forward(skb, route, length, ip->tos);
+	return fast_forward(skb, route, length, single, ip->tos);
 }
 
 #endif

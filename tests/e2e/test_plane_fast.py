@@ -14,7 +14,9 @@ from scapy.packet import Raw
 from dvipad.adapters.bpf.layout import COUNTERS, FRONT_MAX, FrontKind, Role, index_key
 from dvipad.adapters.bpf.plane import DataPlane
 from dvipad.address import Address
-from tests.e2e.plane_network import PASS, REDIRECT, Bench, frame
+from tests.e2e import plane_lan
+from tests.e2e.plane_lan import exchange, lan, xcf
+from tests.e2e.plane_network import DROP, PASS, REDIRECT, Bench, frame
 from tests.e2e.plane_packets import (
     CLIENT,
     DVIPA,
@@ -25,6 +27,7 @@ from tests.e2e.plane_packets import (
     key,
     own,
     serve,
+    through_tunnel,
 )
 
 __all__ = ["four"]
@@ -35,9 +38,12 @@ Seen = tuple[int, bytes, bytes, dict[str, int]]
 
 def short_ways(plane: DataPlane) -> int:
     """How many packets took it."""
-    counted = plane._maps["counters"].lookup(index_key(COUNTERS.index("fast")))
-    assert counted is not None
-    return sum(memoryview(counted).cast("Q"))
+    taken = 0
+    for name in ("fast", "fast_hidden"):
+        counted = plane._maps["counters"].lookup(index_key(COUNTERS.index(name)))
+        assert counted is not None
+        taken += sum(memoryview(counted).cast("Q"))
+    return taken
 
 
 def kinds(plane: DataPlane, dvipa: Address = DVIPA[4]) -> Any:
@@ -75,6 +81,62 @@ def test_an_established_connection_takes_the_short_way(four: Bench) -> None:
         check = header.chksum
         del header.chksum
         assert IP(bytes(header)).chksum == check
+
+
+def test_large_frames_take_it_in_and_out() -> None:
+    data = bytes(1 << 20)
+    with lan(4) as net:
+        plane = net.node(1, Role.OWNER)
+        plane.set_service(plane_lan.DVIPA[4], plane_lan.PORT, (xcf(2, 4),), offload=True)
+        target = net.node(2, Role.HIDDEN)
+        target.set_members(frozenset({xcf(1, 4)}))
+        net.serve(2)
+        assert exchange(net.connect(4), data) == 2
+        packets = plane.counters()["encapsulated"]
+        assert packets < len(data) // 1400 // 2, "large frames were cut up"
+        first_and_last = 4  # SYN, its ACK, FIN, and what repeats one of them
+        assert short_ways(plane) >= packets - first_and_last
+        assert short_ways(target) == target.counters()["decapsulated"] == packets
+
+
+def hidden(made: Bench) -> None:
+    own(made, Role.HIDDEN)
+    made.plane.set_members(frozenset(TARGETS[4]))
+
+
+def test_a_target_takes_it_out_of_a_tunnel(four: Bench) -> None:
+    hidden(four)
+    for flags in ("S", "A", "PA", "FA", "R"):
+        packet = frame(*through_tunnel(from_client(4, flags), 4, False))
+        short, long, taken = both_ways(four, packet)
+        assert short == long
+        assert (short[0], taken) == (PASS, 1)
+        assert IP(short[1][14:]).dst == str(DVIPA[4])
+    stranger = frame(*through_tunnel(from_client(4, "A"), 4, False, IPv4Address("192.0.2.99")))
+    short, long, taken = both_ways(four, stranger)
+    assert short == long
+    assert (short[0], taken) == (DROP, 0)
+
+
+@settings(
+    deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    outer_tos=st.integers(0, 255),
+    flags=st.sampled_from(["S", "A", "PA", "FA", "R", ""]),
+    payload=st.integers(0, 1400),
+    mangled=st.one_of(st.none(), st.tuples(st.integers(14, 73), st.integers(0, 255))),
+)
+def test_no_tunnelled_packet_tells_the_ways_apart(
+    four: Bench, outer_tos: int, flags: str, payload: int, mangled: tuple[int, int] | None
+) -> None:
+    hidden(four)
+    packet = bytearray(frame(*through_tunnel(from_client(4, flags), 4, False), Raw(bytes(payload))))
+    packet[15] = outer_tos
+    if mangled is not None:
+        packet[mangled[0]] = mangled[1]
+    short, long, _ = both_ways(four, bytes(packet))
+    assert short == long
 
 
 @settings(

@@ -9,8 +9,12 @@ from dvipad.adapters.bpf.layout import FRONT_MAX, Front, FrontKind, Role
 from dvipad.adapters.bpf.maps import Map
 from dvipad.address import Address
 
-FORWARDING: Final = frozenset({Role.OWNER, Role.MOVING})
-"""Roles in which what the CRT knows is forwarded, whoever sent it."""
+KINDS: Final = {
+    Role.OWNER: FrontKind.FORWARDS,
+    Role.MOVING: FrontKind.FORWARDS,
+    Role.HIDDEN: FrontKind.HIDDEN,
+}
+"""In these roles what the CRT knows is forwarded, whoever sent it; or ends here."""
 
 
 class FrontTable:
@@ -35,11 +39,10 @@ class FrontTable:
     def _write(self, index: int, roles: dict[IPv4Address, Role]) -> None:
         row = self._rows[index]
         (dvipa,) = roles if len(roles) == 1 else (IPv4Address(0),)
-        alone = len(roles) == 1 and roles[dvipa] in FORWARDING
         # A program that looks in between must take the long way, which is always right.
         row.kind = FrontKind.LONG_WAY
         row.dvipa[:] = list(dvipa.packed)
         if not roles:
             row.kind = FrontKind.NONE
-        elif alone:
-            row.kind = FrontKind.FORWARDS
+        elif len(roles) == 1:
+            row.kind = KINDS.get(roles[dvipa], FrontKind.LONG_WAY)

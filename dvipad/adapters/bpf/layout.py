@@ -16,7 +16,7 @@ from typing import Final
 
 from dvipad.address import Address, pack, unpack
 
-LAYOUT_VERSION: Final = 3
+LAYOUT_VERSION: Final = 4
 DVIPAS_MAX: Final = 1024
 SERVICES_MAX: Final = 4096
 TARGETS_MAX: Final = 256
@@ -82,6 +82,7 @@ class FrontKind(IntEnum):
     NONE = 0
     FORWARDS = 1
     LONG_WAY = 2
+    HIDDEN = 3
 
 
 class Tunnel(IntEnum):
@@ -328,6 +329,7 @@ COUNTERS: Final = (
     "refusal_held",
     "relayed_back",
     "fast",
+    "fast_hidden",
     "unseen",
 )
 """Names of ``enum counter``, in its order; ``bpf/dvipad.h`` says what each means."""

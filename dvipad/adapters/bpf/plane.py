@@ -37,7 +37,10 @@ REOPENED_NS: Final = 500_000_000
 """A client that opens a port again within this time after a reset is not told from before."""
 
 
-_FAST: Final = ("hit_established", "encapsulated")
+_FAST: Final = {
+    "fast": ("hit_established", "encapsulated"),
+    "fast_hidden": ("hidden_accepted", "decapsulated"),
+}
 """What a packet of the short way would have been counted as, the long way."""
 
 
@@ -333,8 +336,11 @@ class DataPlane:
             COUNTERS[key_index(key)]: sum(memoryview(value).cast("Q"))
             for key, value in self._maps["counters"].items()
         }
-        fast = counts.pop("fast")
-        return {name: count + (fast if name in _FAST else 0) for name, count in counts.items()}
+        for short, names in _FAST.items():
+            taken = counts.pop(short)
+            for name in names:
+                counts[name] += taken
+        return counts
 
     def renew_lease(self, until_ns: int, grace_until_ns: int = 0) -> None:
         """The daemon is well until `until_ns`; if it dies, the kernel acts for it until
