@@ -47,7 +47,7 @@ TIMERS: Final = {"heartbeat_ms": 500, "dead_ms": 5000}
 """The same for all sizes: four daemons with 1,000 DVIPAs start on the same few cores."""
 IDLE_S: Final = 4.0
 PROGRAM_S: Final = 1
-CALM_S: Final = 3.0
+CALM_S: Final = 5.0
 UP_S: Final = 120.0
 LOOK_S: Final = 0.05
 READY_S: Final = 30.0

@@ -9,7 +9,6 @@ that says which of both they are, so a restarted daemon adopts them and a repair
 from __future__ import annotations
 
 import errno
-from ipaddress import ip_address
 from socket import AF_INET, AF_INET6
 from types import TracebackType
 from typing import Any, Final
@@ -18,6 +17,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, IFA_F_NOPREFIXROUTE
 
+from dvipad.adapters import address_list
 from dvipad.address import Address
 
 PROTOCOL_HIDDEN: Final = 218
@@ -25,6 +25,7 @@ PROTOCOL_HIDDEN: Final = 218
 PROTOCOL_OWNED: Final = 219
 """``IFA_PROTO`` of a DVIPA that this node owns."""
 
+_OURS: Final = frozenset({PROTOCOL_HIDDEN, PROTOCOL_OWNED})
 _SCOPE_HOST: Final = 254
 _FLAGS: Final = IFA_F_NODAD | IFA_F_NOPREFIXROUTE
 _FOREVER: Final = 0xFFFF_FFFF
@@ -105,15 +106,10 @@ class Addresses:
 
     def _list_ours(self) -> dict[tuple[Address, int], bool]:
         """(DVIPA, interface) that the kernel has with a protocol of ours, and whether owned."""
-        found = {}
-        for family in (AF_INET, AF_INET6):
-            for message in self._route.get_addr(family=family):
-                protocol = message.get_attr("IFA_PROTO")
-                if protocol not in (PROTOCOL_HIDDEN, PROTOCOL_OWNED):
-                    continue
-                text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-                found[ip_address(text), message["index"]] = protocol == PROTOCOL_OWNED
-        return found
+        return {
+            (row.address, row.index): row.protocol == PROTOCOL_OWNED
+            for row in address_list.addresses(_OURS)
+        }
 
     def _home(self, dvipa: Address, owned: bool) -> int:
         return self._uplink if owned and dvipa.version == 6 else self._loopback
