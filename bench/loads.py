@@ -17,7 +17,7 @@ from dvipad.lab.spec import LabError
 CONNECTIONS: Final = 64
 SPARE_S: Final = 30.0
 CONGESTION: Final = "cubic"
-"""Linux's own. The machine may have BBR, which paces by what it guesses: that measures its guesses."""
+"""Linux's own. The machine may have BBR, which paces by guesses: that would measure those."""
 LATENCY: Final = Path("latency.c")
 AGAIN_S: Final = 60.0
 _NOT_YET: Final = ("unable to connect", "busy running a test")

@@ -91,7 +91,8 @@ static __always_inline int fast_accept(struct __sk_buff *skb, struct iphdr *oute
 	    outer->frag_off & bpf_htons(IP_MORE_OR_OFFSET) || (outer->tos & ECN_MASK) == ECN_CE ||
 	    (!skb->gso_size && ETH_HLEN + bpf_ntohs(outer->tot_len) > skb->len))
 		return LONG_WAY;
-	inner = linear_bytes(skb, ETH_HLEN + sizeof(*outer), sizeof(*inner) + sizeof(struct tcphdr));
+	inner = linear_bytes(skb, ETH_HLEN + sizeof(*outer),
+			     sizeof(*inner) + sizeof(struct tcphdr));
 	if (!inner || !plain_tcp(skb, inner, ETH_HLEN + sizeof(*outer)))
 		return LONG_WAY;
 	front = find_front(inner->daddr);

@@ -28,6 +28,7 @@ class Lists:
         self._candidates = candidates
         self._effective = effective
         self._offers: dict[Address, tuple[object, ...]] = {}
+        self._claimed: set[Address] = set()
         self._said_joined: bool | None = None
 
     def whole(self) -> VipaList:
@@ -40,17 +41,22 @@ class Lists:
         return VipaList(tuple(map(self._entry, vipas)), self._context.joined, whole=False)
 
     def publish(self, look: Iterable[Address]) -> None:
-        """Peers follow the profile, and whether this node is fit: they choose by that."""
+        """Peers follow the profile, and whether this node is fit: they choose by that. And they
+        hear of every claim that ends; one that begins is told when the rules for it are there."""
         whole = self._said_joined is not self._context.joined
         self._said_joined = self._context.joined
         news: list[Ownership] = []
         for dvipa in look:
             vipa = self._vipas.get(dvipa)
+            ended = dvipa in self._claimed and not (vipa and _claims(vipa))
+            self._claimed.discard(dvipa)
             if vipa is None:
                 whole |= self._offers.pop(dvipa, None) is not None
                 continue
+            if _claims(vipa):
+                self._claimed.add(dvipa)
             offer = self._offer(vipa)
-            if offer != self._offers.get(dvipa):
+            if ended or offer != self._offers.get(dvipa):
                 news.append(vipa)
             self._offers[dvipa] = offer
         if whole or news:
@@ -61,8 +67,7 @@ class Lists:
 
     def _entry(self, vipa: Ownership) -> VipaEntry:
         # Until it is released the old claim stands, or the successor would miss its owner.
-        giving = vipa.state is State.GIVING
-        owner = vipa.owning or giving
+        giving, owner = vipa.state is State.GIVING, _claims(vipa)
         rank = vipa.rank if owner or self._fit(vipa) else 0
         epoch = vipa.held_epoch if giving else vipa.epoch
         if not owner:  # nor does a claim that it prepares count yet
@@ -78,3 +83,7 @@ class Lists:
         rows = self._context.own_distributes(vipa.dvipa)
         facts = (rank, vipa.creates, vipa.origin, vipa.moveable, rows)
         return *facts, vipa.moving_to
+
+
+def _claims(vipa: Ownership) -> bool:
+    return vipa.owning or vipa.state is State.GIVING

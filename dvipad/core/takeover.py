@@ -310,7 +310,6 @@ class Takeover:
             self._send(vipa.successor, Move.RELEASE, vipa)
         # Who asked gets no connections: for it the owner is lost, and it asks the targets again.
         self._drop(vipa)
-        self._context.emit(Broadcast(self._said(vipa)))
 
     def _drop(self, vipa: Ownership) -> None:
         _forget_talks(vipa)
