@@ -35,8 +35,8 @@ static __always_inline void write_outer(__be32 *word, __u32 length, __u8 tos,
 	word[4] = target->xcf.word[3];
 }
 
-/* To the target of an established connection. `single`: the length of a packet, and of each of those
- * that GRO joined. */
+/* To the target of an established connection. `single`: the length of a packet, and of each of
+ * those that GRO joined. */
 static __always_inline int fast_forward(struct __sk_buff *skb, const struct route *route,
 					__u32 length, __u32 single, __u8 tos)
 {
