@@ -47,7 +47,8 @@ TIMERS: Final = {"heartbeat_ms": 500, "dead_ms": 5000}
 """The same for all sizes: four daemons with 1,000 DVIPAs start on the same few cores."""
 IDLE_S: Final = 4.0
 PROGRAM_S: Final = 1
-CALM_S: Final = 5.0
+CALM_S: Final = 8.0
+"""Among others what targets list once more six seconds after they had to."""
 UP_S: Final = 120.0
 LOOK_S: Final = 0.05
 READY_S: Final = 30.0
@@ -186,7 +187,7 @@ def run(rounds: int, seconds: int) -> tuple[list[Figure], list[dict[str, Any]]]:
 
 def measure(labs: Sequence[Lab], rounds: int, seconds: int) -> list[Sample]:
     """`rounds` of all `labs`, in an order that turns."""
-    time.sleep(CALM_S)  # what coming up left to do belongs to nobody's load
+    time.sleep(CALM_S)  # what coming up left to do is no part of any load
     samples = []
     for turn in range(rounds):
         idle = idle_cores([lab.meter for lab in labs], IDLE_S)

