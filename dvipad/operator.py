@@ -16,6 +16,7 @@ from dvipad.address import Address
 from dvipad.config.errors import errors
 from dvipad.config.profile import check_profile
 from dvipad.core.orders import WHOLE_TARGET, Verb
+from dvipad.core.view import NodeView
 
 if TYPE_CHECKING:
     from dvipad.daemon import Daemon
@@ -57,12 +58,11 @@ class Operator:
         await self._server.stop()
 
     async def _view(self, _request: Mapping[str, Any]) -> dict[str, Any]:
-        view = jsonable(self._daemon.node.view())
-        view["wall_ms"] = time.time_ns() // 1_000_000
+        seen = self._daemon.node.view()
+        wall_ms = time.time_ns() // 1_000_000
         totals = await self._kernel(self._daemon.kernel.plane.totals)
-        for row in view["targets"]:
-            key = (ip_address(row["dvipa"]), row["port"], ip_address(row["xcf"]))
-            row["total"] = totals.get(key, 0)
+        view = await asyncio.to_thread(_view_json, seen, totals)
+        view["wall_ms"] = wall_ms
         return {"view": view}
 
     async def _crt(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +71,8 @@ class Operator:
         if not isinstance(limit, int) or not 0 < limit <= CRT_ROWS_MAX:
             raise ControlError(f"limit is a number from 1 to {CRT_ROWS_MAX}")
         rows = await self._kernel(lambda: self._daemon.kernel.crt(dvipa))
-        return {"total": len(rows), "rows": jsonable(rows[:limit])}
+        shown = await asyncio.to_thread(jsonable, rows[:limit])
+        return {"total": len(rows), "rows": shown}
 
     async def _counters(self, _request: Mapping[str, Any]) -> dict[str, Any]:
         daemon = self._daemon
@@ -149,3 +150,11 @@ def _address(text: object) -> Address | None:
         return ip_address(str(text))
     except ValueError as error:
         raise ControlError(f"{text!r} is no IP address") from error
+
+
+def _view_json(seen: NodeView, totals: Mapping[tuple[Address, int, Address], int]) -> Any:
+    """What the node sees, with the connections that every target was given."""
+    view = jsonable(seen)
+    for row, target in zip(view["targets"], seen.targets, strict=True):
+        row["total"] = totals.get((target.dvipa, target.port, target.xcf), 0)
+    return view

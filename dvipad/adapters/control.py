@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -18,6 +18,9 @@ LINE_MAX: Final = 65_536
 """Bytes of a request, at the most."""
 CLIENTS_MAX: Final = 32
 """Clients at once; further ones are told so."""
+PIECE: Final = 250
+"""Items of a list that are made JSON at once: the daemon does nothing else meanwhile, and a list of
+50,000 connections would take as long as it takes others to believe that it is dead."""
 IDLE_S: Final = 60.0
 """A client that says nothing for so long is dropped."""
 
@@ -97,5 +100,24 @@ class ControlServer:
 
 
 async def _answer(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
-    writer.write(json.dumps(answer, separators=(",", ":")).encode() + b"\n")
+    for piece in pieces(answer):
+        writer.write(piece.encode())
+        await asyncio.sleep(0)
+    writer.write(b"\n")
     await writer.drain()
+
+
+def pieces(value: object) -> Iterator[str]:
+    """The JSON of `value` in pieces, none of which takes long to make."""
+    if isinstance(value, dict):
+        for index, (key, item) in enumerate(value.items()):
+            yield f"{',' if index else '{'}{json.dumps(key)}:"
+            yield from pieces(item)
+        yield "}" if value else "{}"
+    elif isinstance(value, list) and len(value) > PIECE:
+        for start in range(0, len(value), PIECE):
+            part = json.dumps(value[start : start + PIECE], separators=(",", ":"))
+            yield f"{',' if start else '['}{part[1:-1]}"
+        yield "]"
+    else:
+        yield json.dumps(value, separators=(",", ":"))
