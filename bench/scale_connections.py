@@ -90,6 +90,14 @@ class Lab:
         """The last ones end; returns when the CRT holds no more than `left`."""
         self._crowds.pop()[1].close()
         self.cluster.wait_until(lambda: self.entries() <= left, READY_S, f"the CRT has {left}")
+        self.check()
+
+    def check_owner(self) -> None:
+        """Raises :class:`LabError` when the DVIPA has moved: then its CRT is somewhere else."""
+        states = [row["state"] for row in self.cluster.view(OWNER)["dvipas"]]
+        if states != ["ACTIVE"]:
+            tail = self.cluster.paths.log_tail(OWNER)
+            raise LabError(f"{OWNER} does not own the DVIPA any more, {states}:\n{tail}")
 
     def check(self) -> None:
         """Raises :class:`LabError` when a connection does not answer."""
@@ -139,8 +147,9 @@ def run(rounds: int, seconds: int) -> tuple[list[Figure], list[dict[str, Any]]]:
 
 
 def _measure(lab: Lab, held: int, rounds: int, seconds: int) -> Sample:
-    if lab.entries() < held:
-        raise LabError(f"the CRT has {lab.entries()} of {held} connections")
+    if (entries := lab.entries()) < held:
+        raise LabError(f"the CRT has {entries} of {held} connections")
+    lab.check_owner()
     owner = lab.meters[OWNER]
     resident_kb, maps = lab.resident_kb(), lab.maps()
     load = Load(lab.cluster, lab.cluster.spec.dvipa(), WEB)
@@ -162,6 +171,7 @@ def _reported(lab: Lab, sample: Sample) -> Sample:
         name: [lab.report_s(options) for _ in range(ROUNDS_OF_REPORTS)]
         for name, options in REPORTS.items()
     }
+    lab.check_owner()
     say(f"scale {sample.held} connections: reports {times}")
     return replace(sample, reports_s=times, left_kb=lab.resident_kb())
 
