@@ -20,6 +20,7 @@
 #include "packet.h"
 #include "refusal.h"
 #include "tunnel.h"
+#include "xdp.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -265,6 +266,12 @@ int dvipad_ingress(struct __sk_buff *skb)
 	}
 	version = ip_version(skb->protocol);
 	return version ? ip_ingress(skb, version) : PASS;
+}
+
+SEC("xdp")
+int dvipad_xdp(struct xdp_md *context)
+{
+	return xdp_forward(context);
 }
 
 /* Only for ARP, on every node. */

@@ -114,6 +114,9 @@ struct target {
 	struct address next_hop; /* of the target's family: a gateway, or the target itself */
 	__u32 header_sum; /* of what its outer headers share; 0: the long way only */
 	__be32 source4;   /* own XCF address, if IPv4 */
+	__u8 mac[6];      /* of the next hop, as far as user space knows */
+	__u8 own_mac[6];  /* of the device that leads there */
+	__u32 mac_known;
 };
 
 /* Per device that a program is attached to. */
@@ -223,6 +226,7 @@ enum counter {
 	COUNT_RELAYED_BACK,         /* our target took us for its own: accepted, or dropped */
 	COUNT_FAST,                 /* CRT hit and sent to the target, the short way (fast.h) */
 	COUNT_FAST_HIDDEN,          /* out of a member's tunnel to this target, the short way */
+	COUNT_FAST_XDP,             /* CRT hit and sent to the target, before TC (xdp.h) */
 	COUNT_UNSEEN,               /* dropped: our program is not on the uplink (guard.h) */
 	COUNTERS,
 };

@@ -68,21 +68,39 @@ static __always_inline struct front *find_front(__be32 destination)
 	return bpf_map_lookup_elem(&front4, &index);
 }
 
-/* An IPv4 header without options and TCP behind it, whole, and not a fragment. */
-static __always_inline bool plain_tcp(struct __sk_buff *skb, const struct iphdr *ip, __u32 offset)
+/* An IPv4 header without options and TCP behind it, and not a fragment; all `length` bytes of the
+ * packet are in the `room` that there is. */
+static __always_inline bool plain_tcp(const struct iphdr *ip, __u32 length, __u32 room)
 {
-	__u32 length = skb->gso_size ? skb->len - offset : bpf_ntohs(ip->tot_len);
-
 	return *(__u8 *)ip == IPV4_PLAIN && ip->protocol == IPPROTO_TCP &&
 	       !(ip->frag_off & bpf_htons(IP_MORE_OR_OFFSET)) &&
 	       ((struct tcphdr *)(ip + 1))->doff >= 5 &&
-	       length >= sizeof(*ip) + sizeof(struct tcphdr) && offset + length <= skb->len;
+	       length >= sizeof(*ip) + sizeof(struct tcphdr) && length <= room;
+}
+
+/* The length of the packet that starts at `offset`; what GRO joined may be longer than the header
+ * can say. */
+static __always_inline __u32 whole_length(struct __sk_buff *skb, const struct iphdr *ip,
+					  __u32 offset)
+{
+	return skb->gso_size ? skb->len - offset : bpf_ntohs(ip->tot_len);
+}
+
+static __always_inline struct connection4 key_of(const struct iphdr *ip, const struct tcphdr *tcp)
+{
+	return (struct connection4){
+		.client = ip->saddr,
+		.dvipa = ip->daddr,
+		.client_port = tcp->source,
+		.dvipa_port = tcp->dest,
+	};
 }
 
 /* Out of a member's tunnel, to the connection that ends here. */
 static __always_inline int fast_accept(struct __sk_buff *skb, struct iphdr *outer)
 {
 	struct settings *own = get_settings();
+	const __u32 at = ETH_HLEN + sizeof(*outer);
 	struct address source;
 	struct iphdr *inner;
 	struct front *front;
@@ -91,9 +109,8 @@ static __always_inline int fast_accept(struct __sk_buff *skb, struct iphdr *oute
 	    outer->frag_off & bpf_htons(IP_MORE_OR_OFFSET) || (outer->tos & ECN_MASK) == ECN_CE ||
 	    (!skb->gso_size && ETH_HLEN + bpf_ntohs(outer->tot_len) > skb->len))
 		return LONG_WAY;
-	inner = linear_bytes(skb, ETH_HLEN + sizeof(*outer),
-			     sizeof(*inner) + sizeof(struct tcphdr));
-	if (!inner || !plain_tcp(skb, inner, ETH_HLEN + sizeof(*outer)))
+	inner = linear_bytes(skb, at, sizeof(*inner) + sizeof(struct tcphdr));
+	if (!inner || !plain_tcp(inner, whole_length(skb, inner, at), skb->len - at))
 		return LONG_WAY;
 	front = find_front(inner->daddr);
 	if (!front || front->kind != FRONT_HIDDEN || front->dvipa != inner->daddr)
@@ -131,18 +148,12 @@ static __always_inline int fast_ipv4(struct __sk_buff *skb)
 	if (front->dvipa != ip->daddr)
 		return PASS;
 	tcp = (void *)(ip + 1);
+	length = whole_length(skb, ip, ETH_HLEN);
 	if (front->kind != FRONT_FORWARDS || ((__u8 *)tcp)[TCP_FLAGS] & TCP_UNUSUAL ||
-	    !plain_tcp(skb, ip, ETH_HLEN))
+	    !plain_tcp(ip, length, skb->len - ETH_HLEN))
 		return LONG_WAY;
-	length = single = bpf_ntohs(ip->tot_len);
-	if (skb->gso_size) {
-		length = skb->len - ETH_HLEN;
-		single = sizeof(*ip) + tcp->doff * 4 + skb->gso_size;
-	}
-	key.client = ip->saddr;
-	key.dvipa = ip->daddr;
-	key.client_port = tcp->source;
-	key.dvipa_port = tcp->dest;
+	single = skb->gso_size ? sizeof(*ip) + tcp->doff * 4 + skb->gso_size : length;
+	key = key_of(ip, tcp);
 	route = bpf_map_lookup_elem(&established4, &key);
 	if (!route || route->target == THIS_NODE)
 		return LONG_WAY;

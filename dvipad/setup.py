@@ -10,6 +10,7 @@ from typing import Final
 from dvipad.adapters.bind_events import BindSettings
 from dvipad.adapters.bpf.layout import Tunnel
 from dvipad.adapters.bpf.settings import SEEN_MARK, PlaneSettings, object_file
+from dvipad.adapters.bpf.xdp import XdpMode
 from dvipad.adapters.features import Features
 from dvipad.adapters.guard import guard_rules
 from dvipad.adapters.kernel import KernelSettings
@@ -85,6 +86,7 @@ def plane_settings(config: NodeConfig) -> PlaneSettings:
         pin_dir=config.paths.bpffs,
         liveness_port=config.mesh.port,
         mesh_port=config.mesh.port,
+        xdp=XdpMode(config.xdp.value),
         stale_ms=config.queue.stale_ms,
         budget_per_s=config.queue.budget_per_s,
         window=config.queue.window,

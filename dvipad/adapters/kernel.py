@@ -114,6 +114,8 @@ class Kernel:
         with ExitStack() as stack:
             self.plane = DataPlane.open(settings.plane)
             stack.callback(self.plane.close)
+            self._no_xdp = ""
+            self._attach_xdp()
             self._addresses = Addresses(settings.plane.uplinks[0])
             stack.callback(self._addresses.close)
             self._announcer = Announcer(settings.plane.uplinks)
@@ -303,6 +305,7 @@ class Kernel:
         self.plane.refresh_routes()
         with suppress(BpfError):  # an uplink is away; it is tried again
             self.plane.attach()
+        self._attach_xdp()
         self._check_tunnels()
         unclear, self._unclear = self._unclear, []
         for target, keys in unclear:
@@ -314,6 +317,16 @@ class Kernel:
             self.announce(dvipa)
         self.ranges.repair()
         return missing
+
+    def _attach_xdp(self) -> None:
+        """Without it packets take the way through TC; said once for each cause."""
+        try:
+            self.plane.attach_xdp()
+            self._no_xdp = ""
+        except BpfError as error:
+            if str(error) != self._no_xdp:
+                self._no_xdp = str(error)
+                log.error("%s", error)
 
     def _check_tunnels(self) -> None:
         """Say what fits each tunnel: before it takes traffic, and when that changes."""

@@ -30,6 +30,7 @@ _KEYS: Final = (
     "peers",
     "mesh",
     "tunnel",
+    "xdp",
     "profile",
     "paths",
     "timers",
@@ -56,6 +57,16 @@ class Tunnel(Enum):
 
     IPIP = "ipip"
     GRE = "gre"
+
+
+class Xdp(Enum):
+    """Whether packets of established connections are forwarded before TC sees them."""
+
+    OFF = "off"
+    GENERIC = "generic"
+    """Behind the driver, on any device whose GRO is off."""
+    NATIVE = "native"
+    """In the driver, if it can."""
 
 
 _QUORUMS = "Quorums are none (a cluster of two owners) and majority."
@@ -154,6 +165,7 @@ class NodeConfig:
     tables: TablesConfig = TablesConfig()
     quorum: Quorum = Quorum.NONE
     health: HealthConfig = field(default_factory=HealthConfig)
+    xdp: Xdp = Xdp.OFF
     position: Position = field(default=NOWHERE, compare=False)
     profile_position: Position = field(default=NOWHERE, compare=False)
     """Where `xcf` and `profile` stand, for problems between files."""
@@ -229,6 +241,7 @@ def _read(top: Mapping, folder: Path) -> NodeConfig | None:
     quorum: Quorum | None = top.text("quorum", _read_quorum, _QUORUMS)
     tunnels = "Tunnels are ipip and gre; all nodes of a cluster use the same."
     tunnel = top.text("tunnel", _read_tunnel, tunnels) or Tunnel.IPIP
+    xdp = top.text("xdp", _read_xdp, "Say off, generic or native.") or Xdp.OFF
     profile = top.text("profile", Path, "Give the path of the profile.")
     cluster = top.text("cluster", _read_name, names) or "dvipad"
     timers = TimersConfig(**_numbers(top, "timers", TIMER_LIMITS, TimersConfig()))
@@ -254,6 +267,7 @@ def _read(top: Mapping, folder: Path) -> NodeConfig | None:
         tables,
         quorum or Quorum.NONE,
         read_health(top),
+        xdp,
         _position(top, "xcf"),
         _position(top, "profile"),
     )
@@ -280,6 +294,10 @@ def _read_quorum(text: str) -> Quorum | None:
 
 def _read_tunnel(text: str) -> Tunnel | None:
     return next((tunnel for tunnel in Tunnel if tunnel.value == text.lower()), None)
+
+
+def _read_xdp(text: str) -> Xdp | None:
+    return next((mode for mode in Xdp if mode.value == text.lower()), None)
 
 
 def read_host(text: str) -> Address | None:

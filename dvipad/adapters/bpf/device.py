@@ -23,6 +23,8 @@ _SIOCGIFNAME: Final = 0x8910
 _SIOCGIFADDR: Final = 0x8915
 _SIOCGIFMTU: Final = 0x8921
 _SIOCGIFHWADDR: Final = 0x8927
+_SIOCETHTOOL: Final = 0x8946
+_ETHTOOL_GGRO: Final = 0x2B
 _ARPHRD_ETHER: Final = 1
 
 _GETROUTE: Final = 26
@@ -39,17 +41,25 @@ _IPV6_RECVERR: Final = 25
 _BPF_RETURN: Final = 0x06
 _TUNNEL_PROTOCOLS: Final = (4, 41, 47)
 
+_GETNEIGH: Final = 30
+_NDA_DST: Final = 1
+_NDA_LLADDR: Final = 2
+_NUD_VALID: Final = 0x02 | 0x04 | 0x08 | 0x10 | 0x80
+"""Reachable, stale, delayed, probed, permanent (rtnetlink(7))."""
+
 _RTMSG: Final = struct.Struct("=8BI")
+_NDMSG: Final = struct.Struct("=B3xiHBB")
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """An Ethernet device. `address`: its first IPv4 address, None without one."""
+    """An Ethernet device. `address`: its first IPv4 address, None without one; `mac`: 6 bytes."""
 
     name: str
     ifindex: int
     mtu: int
     address: IPv4Address | None
+    mac: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +81,7 @@ def device(name: str) -> Device:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
         try:
             ifindex = socket.if_nametoindex(name)
-            (kind,) = struct.unpack_from("=H", _ioctl(handle, _SIOCGIFHWADDR, name))
+            kind, mac = struct.unpack_from("=H6s", _ioctl(handle, _SIOCGIFHWADDR, name))
             (mtu,) = struct.unpack_from("=i", _ioctl(handle, _SIOCGIFMTU, name))
         except OSError as error:
             number = error.errno or errno.ENODEV  # if_nametoindex sets none
@@ -82,7 +92,21 @@ def device(name: str) -> Device:
             address = IPv4Address(_ioctl(handle, _SIOCGIFADDR, name)[4:8])
         except OSError:
             address = None
-    return Device(name, ifindex, mtu, address)
+    return Device(name, ifindex, mtu, address, mac)
+
+
+def joins_segments(name: str) -> bool:
+    """Whether GRO is on: what the device receives may be several segments in one."""
+    request = ctypes.create_string_buffer(struct.pack("=II", _ETHTOOL_GGRO, 0), 8)
+    ifreq = struct.pack("@16sP16x", name.encode(), ctypes.addressof(request))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
+        try:
+            fcntl.ioctl(handle, _SIOCETHTOOL, ifreq)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise BpfError(error.errno or errno.EIO, f"GRO of {name}: {error}") from None
+            return False
+    return bool(struct.unpack("=II", request.raw)[1])
 
 
 def _deaf(family: socket.AddressFamily, protocol: int) -> socket.socket:
@@ -134,9 +158,28 @@ class Routes:
         except OSError:
             return None  # no route, or its device is just going: both may change
 
-    def _mtu(self, ifindex: int) -> int:
+    def macs(self, route: RouteTo) -> tuple[bytes, bytes] | None:
+        """MAC addresses of the route's next hop and of its device, if the kernel knows both now."""
+        if route.next_hop is None:
+            return None
+        family = socket.AF_INET if route.next_hop.version == 4 else socket.AF_INET6
+        header = _NDMSG.pack(family, route.ifindex, 0, 0, 0)
+        question = request(_GETNEIGH, 0, header + attribute(_NDA_DST, route.next_hop.packed))
+        try:
+            _kind, payload = next(messages(self._netlink, question))
+            own = _ioctl(self._ioctl, _SIOCGIFHWADDR, self._name(route.ifindex))[2:8]
+        except OSError:
+            return None
+        state = _NDMSG.unpack_from(payload)[2]
+        mac = attributes(payload[_NDMSG.size :]).get(_NDA_LLADDR, b"")
+        return (mac, own) if state & _NUD_VALID and len(mac) == len(own) else None
+
+    def _name(self, ifindex: int) -> str:
         request = struct.pack("=16xi20x", ifindex)
-        name = fcntl.ioctl(self._ioctl, _SIOCGIFNAME, request)[:16].rstrip(b"\0").decode()
+        return fcntl.ioctl(self._ioctl, _SIOCGIFNAME, request)[:16].rstrip(b"\0").decode()
+
+    def _mtu(self, ifindex: int) -> int:
+        name = self._name(ifindex)
         (mtu,) = struct.unpack_from("=i", _ioctl(self._ioctl, _SIOCGIFMTU, name))
         return int(mtu)
 

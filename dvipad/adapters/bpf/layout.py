@@ -210,6 +210,7 @@ class Target(ctypes.Structure):
     next_hop_known: int
     next_hop: ctypes.Array[ctypes.c_ubyte]
     header_sum: int
+    mac_known: int
     _fields_ = (
         ("xcf", ctypes.c_ubyte * 16),
         ("family", ctypes.c_uint32),
@@ -219,6 +220,9 @@ class Target(ctypes.Structure):
         ("next_hop", ctypes.c_ubyte * 16),
         ("header_sum", ctypes.c_uint32),
         ("source4", ctypes.c_ubyte * 4),
+        ("mac", ctypes.c_ubyte * 6),
+        ("own_mac", ctypes.c_ubyte * 6),
+        ("mac_known", ctypes.c_uint32),
     )
 
 
@@ -330,6 +334,7 @@ COUNTERS: Final = (
     "relayed_back",
     "fast",
     "fast_hidden",
+    "fast_xdp",
     "unseen",
 )
 """Names of ``enum counter``, in its order; ``bpf/dvipad.h`` says what each means."""

@@ -94,6 +94,8 @@ _FUNCTIONS: Final[dict[str, tuple[object, tuple[object, ...]]]] = {
     ),
     "bpf_map_update_batch": (c_int, (c_int, c_void_p, c_void_p, POINTER(c_uint32), c_void_p)),
     "bpf_map_delete_batch": (c_int, (c_int, c_void_p, POINTER(c_uint32), c_void_p)),
+    "bpf_link_create": (c_int, (c_int, c_int, c_int, c_void_p)),
+    "bpf_link_update": (c_int, (c_int, c_int, c_void_p)),
     "bpf_tc_hook_create": (c_int, (c_void_p,)),
     "bpf_tc_hook_destroy": (c_int, (c_void_p,)),
     "bpf_prog_test_run_opts": (c_int, (c_int, c_void_p)),

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from dvipad.adapters.bpf import bpffs, device, tc
+from dvipad.adapters.bpf import bpffs, device, tc, xdp
 from dvipad.adapters.bpf.filters import ARP_EGRESS, EGRESS, GONE, INGRESS, has_filters
 from dvipad.adapters.bpf.layout import (
     GUARD,
@@ -184,4 +184,5 @@ def remove(pin_dir: Path) -> None:
             for key, _value in list(uplinks.items()):
                 _detach(netlink, uplinks, key)
         uplinks.close()
+    xdp.detach(pin_dir)
     bpffs.clear(pin_dir, (*MAPS, GUARD))

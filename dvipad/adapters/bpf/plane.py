@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from dvipad.adapters.bpf import device, loader
+from dvipad.adapters.bpf import device, loader, xdp
 from dvipad.adapters.bpf.crt import CrtRow, CrtTable, Ender
 from dvipad.adapters.bpf.crt_map import CrtMap
 from dvipad.adapters.bpf.front import FrontTable
@@ -31,6 +31,7 @@ from dvipad.adapters.bpf.mtu import TunnelMtu, tunnel_mtu
 from dvipad.adapters.bpf.rtnetlink import open_netlink
 from dvipad.adapters.bpf.settings import PlaneSettings, compile_settings
 from dvipad.adapters.bpf.tables import ServiceRow, ServiceTable, TargetTable
+from dvipad.adapters.bpf.xdp import XdpMode
 from dvipad.address import Address, pack, unpack
 
 REOPENED_NS: Final = 500_000_000
@@ -40,6 +41,7 @@ REOPENED_NS: Final = 500_000_000
 _FAST: Final = {
     "fast": ("hit_established", "encapsulated"),
     "fast_hidden": ("hidden_accepted", "decapsulated"),
+    "fast_xdp": ("hit_established", "encapsulated"),
 }
 """What a packet of the short way would have been counted as, the long way."""
 
@@ -64,7 +66,8 @@ class DataPlane:
         self.settings = settings
         self._object = loaded
         self._maps = maps
-        self._targets = TargetTable(maps["targets"], settings.xcf, settings.tunnel)
+        macs = settings.xdp is not XdpMode.OFF
+        self._targets = TargetTable(maps["targets"], settings.xcf, settings.tunnel, macs)
         # Then a SYN for the worker cannot be marked as a multicast (bpf/distribute.bpf.c).
         self._held = device.drops_multicast(settings.uplinks)
         self._services = ServiceTable(maps, self._targets, self._held)
@@ -119,6 +122,13 @@ class DataPlane:
             or any(self.settings.xcf in row.ring for row in self._services.rows())
         )
         loader.attach(self._object, self._maps["uplinks"], devices, self._ends_here)
+
+    def attach_xdp(self) -> None:
+        """The same for the XDP program, if there is to be one; raises :class:`BpfError` where it
+        cannot be. Without it the programs on TC do all of the work."""
+        settings = self.settings
+        devices = [device.device(name) for name in settings.uplinks]
+        xdp.attach(settings.pin_dir, self.program_fd(xdp.PROGRAM), devices, settings.xdp)
 
     def _end_here(self) -> None:
         """From now on connections may end here."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from dvipad.adapters.bpf.layout import GUARD, LAYOUT_VERSION, Settings, Tunnel
+from dvipad.adapters.bpf.xdp import XdpMode
 from dvipad.address import Address, pack
 
 QUEUE_MARK: Final = 0x64760001
@@ -44,7 +45,8 @@ class PlaneSettings:
     one. `object_path` None: the compiled program is looked for where builds and packages put it.
     `established`, `embryonic`: sizes of the CRT; `budget_per_s`: SYNs per second and CPU that go
     to the queue worker; `window`: SYNs that it may leave undecided; `stale_ms`: age of its beat
-    from which it is not asked any more. `mtu`: of the smallest uplink; None: looked up.
+    from which it is not asked any more. `xdp`: where established connections are forwarded before
+    TC sees their packets. `mtu`: of the smallest uplink; None: looked up.
     """
 
     xcf: Address
@@ -54,6 +56,7 @@ class PlaneSettings:
     object_path: Path | None = None
     queue_mark: int = QUEUE_MARK
     seen_mark: int = SEEN_MARK
+    xdp: XdpMode = XdpMode.OFF
     liveness_port: int = 4780
     mesh_port: int = 4780
     stale_ms: int = 300

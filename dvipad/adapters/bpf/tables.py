@@ -33,12 +33,15 @@ _OUTER4: Final = bytes.fromhex("0000 4000 4004 0000")
 class TargetTable:
     """The `targets` map: index ↔ XCF address. Indexes are local to this node.
 
+    With `macs` it keeps the MAC addresses of next hops, which the XDP program writes itself.
+
     An index is not given out again soon after it was freed, so that what still carries it (a SYN
     in the worker's hands) cannot end up at somebody else.
     """
 
-    def __init__(self, targets: Map, xcf: Address, tunnel: Tunnel) -> None:
+    def __init__(self, targets: Map, xcf: Address, tunnel: Tunnel, macs: bool = False) -> None:
         self._map = targets
+        self._macs = macs
         self._xcf = xcf
         self._tunnel = tunnel
         self._memory = targets.memory()
@@ -60,6 +63,8 @@ class TargetTable:
         if index != THIS_NODE:
             self.mtus[xcf] = route.mtu if route else 0
         next_hop = route.next_hop if route else None
+        macs = self._routes.macs(route) if self._macs and route else None
+        mac, own_mac = macs or (bytes(6), bytes(6))
         value = Target(
             xcf=(ctypes.c_ubyte * 16).from_buffer_copy(pack(xcf)),
             family=xcf.version,
@@ -69,6 +74,9 @@ class TargetTable:
             next_hop=(ctypes.c_ubyte * 16)(*(pack(next_hop) if next_hop else b"")),
             header_sum=self._header_sum(xcf) if next_hop is not None else 0,
             source4=(ctypes.c_ubyte * 4)(*pack(self._xcf)[12:]),
+            mac=(ctypes.c_ubyte * 6)(*mac),
+            own_mac=(ctypes.c_ubyte * 6)(*own_mac),
+            mac_known=macs is not None,
         )
         self._map.update(index_key(index), bytes(value))
         self._by_index[index] = xcf
