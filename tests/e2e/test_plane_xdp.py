@@ -7,6 +7,7 @@ import fcntl
 import socket
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +18,7 @@ from scapy.packet import Packet, Raw
 
 from dvipad.adapters.bpf import xdp
 from dvipad.adapters.bpf.device import device
-from dvipad.adapters.bpf.layout import COUNTERS, Role, index_key
+from dvipad.adapters.bpf.layout import COUNTERS, Role, Tunnel, index_key
 from dvipad.adapters.bpf.libbpf import BpfError
 from dvipad.adapters.bpf.plane import DataPlane
 from dvipad.adapters.bpf.tc import test_run
@@ -227,3 +228,13 @@ def test_the_program_of_somebody_else_stays() -> None:
                 plane.attach_xdp()
             assert "xdp" in run(*f"ip -n {net.names[1]} link show eth0".split())
         forget_elsewhere(plane)
+
+
+@pytest.mark.parametrize(
+    "options", [{"outer": 6}, {"outer": 4, "tunnel": Tunnel.GRE}], ids=["IPv6", "GRE"]
+)
+def test_where_it_has_nothing_to_do_it_says_so(options: dict[str, Any]) -> None:
+    with lan(**options, xdp=XdpMode.GENERIC) as net:
+        plane = net.node(1, Role.OWNER)
+        with inside(net.names[1]), pytest.raises(BpfError, match="tunnel: ipip"):
+            plane.attach_xdp()

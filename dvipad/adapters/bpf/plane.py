@@ -23,6 +23,7 @@ from dvipad.adapters.bpf.layout import (
     Dvipa,
     Role,
     Shared,
+    Tunnel,
     key_index,
 )
 from dvipad.adapters.bpf.libbpf import BpfError, BpfObject
@@ -127,6 +128,10 @@ class DataPlane:
         """The same for the XDP program, if there is to be one; raises :class:`BpfError` where it
         cannot be. Without it the programs on TC do all of the work."""
         settings = self.settings
+        ipip4 = settings.tunnel is Tunnel.IPIP and settings.xcf.version == 4
+        if settings.xdp is not XdpMode.OFF and not ipip4:
+            text = "it forwards with 'tunnel: ipip' between IPv4 XCF addresses only"
+            raise BpfError(f"xdp: {text}; say 'xdp: off'")
         devices = [device.device(name) for name in settings.uplinks]
         xdp.attach(settings.pin_dir, self.program_fd(xdp.PROGRAM), devices, settings.xdp)
 
