@@ -53,6 +53,8 @@ UP_S: Final = 120.0
 LOOK_S: Final = 0.05
 READY_S: Final = 30.0
 FEWER_ROUNDS: Final = 3
+PAIR_ROUNDS: Final = 3
+"""Rounds of the two that are compared, for each round asked for: their ratio must be known well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,7 @@ def run(rounds: int, seconds: int) -> tuple[list[Figure], list[dict[str, Any]]]:
     c_program(LATENCY)  # not while something is measured
     samples: list[Sample] = []
     with Lab(FEWEST) as few, Lab(MOST) as many:
-        samples += measure((few, many), rounds, seconds)
+        samples += measure((few, many), PAIR_ROUNDS * rounds, seconds)
     for dvipas in DVIPAS[1:-1]:
         with Lab(dvipas) as lab:
             samples += measure((lab,), min(rounds, FEWER_ROUNDS), seconds)
