@@ -38,7 +38,7 @@ static __always_inline void write_outer(__be32 *word, __u32 length, __u8 tos,
 /* To the target of an established connection. `single`: the length of a packet, and of each of
  * those that GRO joined. */
 static __always_inline int fast_forward(struct __sk_buff *skb, const struct route *route,
-					__u32 length, __u32 single, __u8 tos)
+					__u32 length, __u32 single, __u8 tos, bool joined)
 {
 	struct bpf_redir_neigh next = { .nh_family = AF_INET };
 	__u32 index = route->target;
@@ -48,7 +48,8 @@ static __always_inline int fast_forward(struct __sk_buff *skb, const struct rout
 	if (!target || !target->header_sum ||
 	    (target->mtu && single + sizeof(struct iphdr) > target->mtu))
 		return LONG_WAY;
-	if (make_room(skb, true, false, true, false) ||
+	if ((joined ? make_room(skb, true, false, false, false) :
+		      bpf_skb_change_head(skb, sizeof(struct iphdr), 0)) ||
 	    !(header = linear_bytes(skb, ETH_HLEN, sizeof(struct iphdr)))) {
 		count(COUNT_ENCAPSULATION_FAILED);
 		return DROP;
@@ -134,30 +135,33 @@ static __always_inline int fast_ipv4(struct __sk_buff *skb)
 	struct tcphdr *tcp;
 	struct front *front;
 	struct route *route;
-	__u32 length, single;
+	__u32 length, single, joined = skb->gso_size;
 
 	if (!ip || *(__u8 *)ip != IPV4_PLAIN)
 		return LONG_WAY;
 	if (ip->protocol == IPPROTO_IPIP)
 		return fast_accept(skb, ip);
-	if (ip->protocol != IPPROTO_TCP)
+	length = single = bpf_ntohs(ip->tot_len);
+	tcp = (void *)(ip + 1);
+	if (joined) {
+		length = skb->len - ETH_HLEN;
+		single = sizeof(*ip) + tcp->doff * 4 + joined;
+	}
+	if (!plain_tcp(ip, length, skb->len - ETH_HLEN) ||
+	    ((__u8 *)tcp)[TCP_FLAGS] & TCP_UNUSUAL)
 		return LONG_WAY;
 	front = find_front(ip->daddr);
 	if (!front || front->kind == FRONT_LONG_WAY)
 		return LONG_WAY;
 	if (front->dvipa != ip->daddr)
 		return PASS;
-	tcp = (void *)(ip + 1);
-	length = whole_length(skb, ip, ETH_HLEN);
-	if (front->kind != FRONT_FORWARDS || ((__u8 *)tcp)[TCP_FLAGS] & TCP_UNUSUAL ||
-	    !plain_tcp(ip, length, skb->len - ETH_HLEN))
+	if (front->kind != FRONT_FORWARDS)
 		return LONG_WAY;
-	single = skb->gso_size ? sizeof(*ip) + tcp->doff * 4 + skb->gso_size : length;
 	key = key_of(ip, tcp);
 	route = bpf_map_lookup_elem(&established4, &key);
 	if (!route || route->target == THIS_NODE)
 		return LONG_WAY;
-	return fast_forward(skb, route, length, single, ip->tos);
+	return fast_forward(skb, route, length, single, ip->tos, joined);
 }
 
 #endif
