@@ -291,6 +291,8 @@ int dvipad_egress(struct __sk_buff *skb)
 	if (skb->vlan_present)
 		return PASS;
 	version = ip_version(skb->protocol);
+	if (version == 4 && is_plain_answer(skb))
+		return PASS;
 	if (!version || !carries_tcp(skb, version) || !read_ip(skb, ETH_HLEN, version, &ip) ||
 	    ip.fragment)
 		return PASS;

@@ -17,6 +17,7 @@
 #define IPV4_PLAIN 0x45 /* version 4, no options */
 #define TCP_FLAGS 13    /* offset of the flags in the TCP header */
 #define TCP_UNUSUAL 0x07 /* FIN, SYN, RST */
+#define TCP_SYN_OR_RST 0x06
 
 /* The outer header, word by word; what is the same for every packet to a target is summed up. */
 static __always_inline void write_outer(__be32 *word, __u32 length, __u8 tos,
@@ -126,6 +127,15 @@ static __always_inline int fast_accept(struct __sk_buff *skb, struct iphdr *oute
 	}
 	count(COUNT_FAST_HIDDEN);
 	return PASS;
+}
+
+/* Most of what leaves: TCP over IPv4 that opens and refuses nothing. */
+static __always_inline bool is_plain_answer(struct __sk_buff *skb)
+{
+	struct iphdr *ip = linear_bytes(skb, ETH_HLEN, sizeof(*ip) + sizeof(struct tcphdr));
+
+	return ip && *(__u8 *)ip == IPV4_PLAIN && ip->protocol == IPPROTO_TCP &&
+	       !(((__u8 *)(ip + 1))[TCP_FLAGS] & TCP_SYN_OR_RST);
 }
 
 static __always_inline int fast_ipv4(struct __sk_buff *skb)
