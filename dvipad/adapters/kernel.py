@@ -262,6 +262,8 @@ class Kernel:
             quiet=effect.quiet,
             successor=effect.successor,
         )
+        if effect.role is Role.MOVING:
+            self.plane.await_worker()
 
     def _forget(self, dvipa: Address) -> None:
         for row in self.plane.services():

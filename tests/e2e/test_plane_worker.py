@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 
@@ -78,6 +79,22 @@ def test_the_kernel_chooses_when_the_worker_is_unfit(queued: tuple[Bench, Worker
     worker.beat(time.monotonic_ns())
     made.ingress(*from_client(4, "S", port=7))
     assert made.counted() == {"queued": 1}
+
+
+def test_who_gives_up_waits_for_what_the_worker_has_in_hand(
+    queued: tuple[Bench, WorkerView],
+) -> None:
+    made, worker = queued
+    made.ingress(*from_client(4, "S"))
+    assert worker.undecided() == 1
+    decides = threading.Timer(0.005, worker.settle)
+    decides.start()
+    made.plane.await_worker()
+    assert worker.undecided() == 0
+    decides.join()
+    made.ingress(*from_client(4, "S", port=2))
+    made.plane.await_worker()
+    assert worker.undecided() == 1, "a dead worker is not waited for for ever"
 
 
 def test_a_cpu_with_more_syns_than_the_budget_hands_none_to_the_worker() -> None:

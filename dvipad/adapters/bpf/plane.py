@@ -6,6 +6,7 @@ that starts anew adopts what it finds (:meth:`DataPlane.adopted`). Not safe for 
 
 from __future__ import annotations
 
+import ctypes
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,6 +39,10 @@ from dvipad.address import Address, pack, unpack
 REOPENED_NS: Final = 500_000_000
 """A client that opens a port again within this time after a reset is not told from before."""
 
+
+WORKER_S: Final = 0.02
+"""So long a worker may take for the SYNs in its hands; one that takes longer is hung, or dead."""
+WORKER_LOOK_S: Final = 0.0002
 
 _FAST: Final = {
     "fast": ("hit_established", "encapsulated"),
@@ -79,6 +84,7 @@ class DataPlane:
         self._front = FrontTable(maps["front4"])
         self._memory = maps["shared"].memory()
         self._shared = Shared.from_buffer(self._memory)
+        self._handed = ctypes.c_uint64.from_buffer(maps["sent"].memory())
         self._adopted = self.dvipas()
         for row in self._adopted:
             self._front.set(row.dvipa, row.role)
@@ -356,6 +362,16 @@ class DataPlane:
             for name in names:
                 counts[name] += taken
         return counts
+
+    def await_worker(self) -> None:
+        """Returns when the SYNs that the worker has been handed are decided, or take too long.
+
+        Whoever gives a DVIPA up hands its CRT over after this: what was decided later would be
+        known here only, and the client's next packet goes to the successor.
+        """
+        handed, until = self._handed.value, time.monotonic() + WORKER_S
+        while self._shared.done < handed and time.monotonic() < until:
+            time.sleep(WORKER_LOOK_S)
 
     def renew_lease(self, until_ns: int, grace_until_ns: int = 0) -> None:
         """The daemon is well until `until_ns`; if it dies, the kernel acts for it until
