@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from dvipad.address import Address
 from dvipad.lab.cluster import Cluster
 from dvipad.lab.spec import Kind
 from dvipad.lab.traffic import EchoServer
@@ -59,3 +60,11 @@ def wait_for_state(cluster: Cluster, host: str, wanted: str) -> None:
 def counters(cluster: Cluster, host: str) -> dict[str, Any]:
     """All counters of the daemon of `host`: `plane`, `queue`, `mesh`, …"""
     return cluster.ask(host, "counters")
+
+
+def wait_for_holder(cluster: Cluster, dvipa: Address, host: str) -> None:
+    """Wait until the client sends packets for `dvipa` to `host`: a new owner announces itself when
+    it is one."""
+    cluster.wait_until(
+        lambda: cluster.holder(dvipa) == host, WAIT_S, f"the client looks for {dvipa} at {host}"
+    )

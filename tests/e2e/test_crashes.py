@@ -10,7 +10,7 @@ import pytest
 
 from dvipad.lab.cluster import Cluster
 from dvipad.lab.traffic import LongConnections, NewConnections
-from tests.e2e.cluster_tools import counters, echo_servers, state, wait_for_state
+from tests.e2e.cluster_tools import counters, echo_servers, state, wait_for_holder, wait_for_state
 from tests.e2e.conftest import MakeCluster
 
 pytestmark = pytest.mark.e2e
@@ -111,7 +111,7 @@ def test_a_hung_distributor_is_fenced_and_yields_when_it_wakes(make_cluster: Mak
         cluster.run("client", ["ip", "neigh", "flush", "all"])
         answered = new.report().answered
         cluster.wait_until(lambda: new.report().answered > answered + 300, 15.0, "load flows")
-        assert cluster.holder(dvipa) == "lb2"
+        wait_for_holder(cluster, dvipa, "lb2")
         cluster.signal_daemon("lb1", signal.SIGCONT)
         wait_for_state(cluster, "lb2", "BACKUP")
         wait_for_state(cluster, "lb1", "ACTIVE")

@@ -15,6 +15,7 @@ from tests.e2e.cluster_tools import (
     counters,
     echo_servers,
     state,
+    wait_for_holder,
     wait_for_state,
     wait_for_targets,
 )
@@ -54,7 +55,7 @@ def test_a_full_disk_moves_the_address_and_loses_nothing(
             wait_for_state(cluster, "lb2", "ACTIVE")
             assert troubles(cluster, "lb1") == ["storage full"]
             wait_until_data_flows(cluster, long)
-            assert cluster.holder(dvipa) == "lb2"
+            wait_for_holder(cluster, dvipa, "lb2")
             (disk / "big").unlink()
             wait_for_state(cluster, "lb1", "ACTIVE")
             wait_for_state(cluster, "lb2", "BACKUP")

@@ -8,7 +8,13 @@ import pytest
 
 from dvipad.lab.cluster import Cluster
 from dvipad.lab.traffic import LongConnections, NewConnections
-from tests.e2e.cluster_tools import echo_servers, state, wait_for_state, wait_for_targets
+from tests.e2e.cluster_tools import (
+    echo_servers,
+    state,
+    wait_for_holder,
+    wait_for_state,
+    wait_for_targets,
+)
 from tests.e2e.conftest import MakeCluster
 from tests.e2e.test_distribution import FLAVOURS, MIXED
 
@@ -37,13 +43,13 @@ def test_takeover_and_takeback_lose_nothing(
         cluster.fail("lb1")
         wait_for_state(cluster, "lb2", "ACTIVE")
         wait_until_data_flows(cluster, long)
-        assert cluster.holder(dvipa) == "lb2"
+        wait_for_holder(cluster, dvipa, "lb2")
         takeover = long.phase("takeback")
         cluster.heal("lb1")
         wait_for_state(cluster, "lb1", "ACTIVE")
         wait_for_state(cluster, "lb2", "BACKUP")
         wait_until_data_flows(cluster, long)
-        assert cluster.holder(dvipa) == "lb1"
+        wait_for_holder(cluster, dvipa, "lb1")
         takeback = long.stop()
         report = new.stop()
     assert takeover.lost() == 0
