@@ -131,13 +131,13 @@ class DataPlane:
         loader.attach(self._object, self._maps["uplinks"], devices, self._ends_here)
 
     def attach_xdp(self) -> None:
-        """The same for the XDP program, if there is to be one; raises :class:`BpfError` where it
-        cannot be. Without it the programs on TC do all of the work."""
+        """The same for XDP; where that cannot be :class:`BpfError`, and TC does all of the work."""
         settings = self.settings
-        ipip4 = settings.tunnel is Tunnel.IPIP and settings.xcf.version == 4
-        if settings.xdp is not XdpMode.OFF and not ipip4:
-            text = "it forwards with 'tunnel: ipip' between IPv4 XCF addresses only"
-            raise BpfError(f"xdp: {text}; say 'xdp: off'")
+        if settings.xdp is XdpMode.OFF:
+            xdp.detach(settings.pin_dir)
+            return
+        if settings.tunnel is not Tunnel.IPIP or settings.xcf.version != 4:
+            raise BpfError(xdp.IDLE)
         devices = [device.device(name) for name in settings.uplinks]
         xdp.attach(settings.pin_dir, self.program_fd(xdp.PROGRAM), devices, settings.xdp)
 

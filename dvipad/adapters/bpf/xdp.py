@@ -15,6 +15,7 @@ from dvipad.adapters.bpf.device import Device, joins_segments
 from dvipad.adapters.bpf.libbpf import BpfError, check, library
 
 PROGRAM: Final = "dvipad_xdp"
+IDLE: Final = "xdp: it forwards with 'tunnel: ipip' between IPv4 XCF addresses only; say 'xdp: off'"
 _BPF_XDP: Final = 37  # enum bpf_attach_type
 
 
@@ -42,7 +43,7 @@ def attach(pin_dir: Path, program_fd: int, devices: Iterable[Device], mode: XdpM
 
     Raises :class:`BpfError` for the first device where it cannot be; it is on the others then.
     """
-    wanted = {} if mode is XdpMode.OFF else {_pin(pin_dir, each, mode): each for each in devices}
+    wanted = {_pin(pin_dir, each, mode): each for each in devices}
     for path in set(pin_dir.glob("xdp_*")) - set(wanted):
         path.unlink()
     failed: BpfError | None = None
