@@ -50,13 +50,14 @@ static __always_inline int reopen(const struct segment *segment)
 }
 
 /* Target index, or MISS. */
-static __always_inline int crt_lookup(const struct segment *segment)
+static __always_inline int crt_lookup(struct segment *segment)
 {
 	struct route *route = find_established(&segment->key);
 
 	if (route) {
 		if (segment->syn && route->closing)
 			return reopen(segment);
+		segment->established = true;
 		return hit(route, segment, COUNT_HIT_ESTABLISHED);
 	}
 	route = find_embryonic(&segment->key);

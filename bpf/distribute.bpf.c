@@ -7,6 +7,7 @@
  */
 #include "choose.h"
 #include "crt.h"
+#include "direct.h"
 #include "dvipad.h"
 #include "ended.h"
 #include "fast.h"
@@ -147,36 +148,39 @@ static __always_inline int relayed_back(struct __sk_buff *skb, const struct ip *
 /* A TCP packet for a DVIPA; one with an outer header was tunnelled to us by a member. */
 static __always_inline int decide(struct __sk_buff *skb, const struct ip *ip,
 				  const struct outer *outer, const struct dvipa *dvipa,
-				  const struct settings *own)
+				  const struct settings *own, struct segment *segment)
 {
-	struct segment segment = {};
 	int target;
 
-	if (!read_tcp(skb, ip, &segment)) {
+	if (!read_tcp(skb, ip, segment)) {
 		count(COUNT_MALFORMED);
 		return VERDICT_LEAVE;
 	}
-	if (dvipa->role == ROLE_HIDDEN) /* a stale neighbour cache must not get a RST from us */
-		return outer->inner ? local(COUNT_HIDDEN_ACCEPTED) : drop(COUNT_HIDDEN_STRAY);
+	if (dvipa->role == ROLE_HIDDEN && outer->inner)
+		return local(COUNT_HIDDEN_ACCEPTED);
+	if (dvipa->role == ROLE_HIDDEN)
+		return ends_here(skb, ip, segment) ? local(COUNT_HIDDEN_DIRECT) :
+						     drop(COUNT_HIDDEN_STRAY);
 	/* Somebody else decides by now. A first SYN that was lost, repeated to our target, would
 	 * make a connection that he does not know, if he has counted its connections already. */
-	if (segment.syn && dvipa->role == ROLE_OWNER && lease_lapsed(skb))
+	if (segment->syn && dvipa->role == ROLE_OWNER && lease_lapsed(skb))
 		return drop(COUNT_LEASE_LAPSED);
-	target = crt_lookup(&segment);
+	target = crt_lookup(segment);
 	if (target != MISS) {
 		if (target != THIS_NODE && came_from(target, outer))
-			return relayed_back(skb, ip, &segment);
+			return relayed_back(skb, ip, segment);
 		return target;
 	}
 	if (dvipa->role == ROLE_OWNER)
-		return owner_miss(skb, ip, &segment, dvipa, own);
-	return moving_miss(skb, ip, outer, dvipa, &segment);
+		return owner_miss(skb, ip, segment, dvipa, own);
+	return moving_miss(skb, ip, outer, dvipa, segment);
 }
 
 static __always_inline int distribute(struct __sk_buff *skb, const struct ip *ip,
 				      const struct outer *outer, const struct dvipa *dvipa,
 				      const struct settings *own)
 {
+	struct segment segment = {};
 	int verdict = THIS_NODE;
 
 	/* Only the first fragment has ports, and the local stack would put them together and
@@ -187,7 +191,7 @@ static __always_inline int distribute(struct __sk_buff *skb, const struct ip *ip
 	else if (hides_ports(ip))
 		verdict = drop(COUNT_EXTENSION_HEADER);
 	else if (ip->protocol == IPPROTO_TCP)
-		verdict = decide(skb, ip, outer, dvipa, own);
+		verdict = decide(skb, ip, outer, dvipa, own, &segment);
 	else if (is_icmp(ip))
 		verdict = decide_icmp(skb, ip, outer, dvipa);
 
@@ -199,7 +203,7 @@ static __always_inline int distribute(struct __sk_buff *skb, const struct ip *ip
 		return deliver(skb, outer, own->queue_mark);
 	if (verdict == THIS_NODE)
 		return deliver(skb, outer, own->seen_mark);
-	return forward(skb, verdict, ip, outer, own);
+	return forward(skb, verdict, ip, outer, own, segment.established && !segment.syn);
 }
 
 /* A packet for this node's XCF address with a tunnel's protocol number. On success `ip` is the

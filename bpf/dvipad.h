@@ -12,7 +12,7 @@
 #include <linux/types.h>
 
 /* Grows with every change of a struct below that sizes alone would not reveal. */
-#define LAYOUT_VERSION 4
+#define LAYOUT_VERSION 5
 
 #define DVIPAS_MAX 1024
 #define SERVICES_MAX 4096
@@ -116,7 +116,13 @@ struct target {
 	__be32 source4;   /* own XCF address, if IPv4 */
 	__u8 mac[6];      /* of the next hop, as far as user space knows */
 	__u8 own_mac[6];  /* of the device that leads there */
-	__u32 mac_known;
+	__u16 mac_known;
+	__u16 direct; /* it is on this node's own link, and needs no tunnel (direct.h) */
+};
+
+struct link_address {
+	__u8 mac[6];
+	__u16 pad;
 };
 
 /* Per device that a program is attached to. */
@@ -199,8 +205,10 @@ enum counter {
 	COUNT_MOVING_SUCCESSOR,     /* not in the CRT: relayed to the successor */
 	COUNT_MOVING_LOST,          /* dropped: relayed to us, but we gave the DVIPA up too */
 	COUNT_HIDDEN_ACCEPTED,      /* tunnelled to us as a target */
+	COUNT_HIDDEN_DIRECT,        /* sent to us as a target, without a tunnel (direct.h) */
 	COUNT_HIDDEN_STRAY,         /* dropped: sent to a target directly (stale neighbour cache) */
 	COUNT_ENCAPSULATED,         /* sent to a target */
+	COUNT_DIRECT,               /* sent to a target without a tunnel (direct.h) */
 	COUNT_RELAYED,              /* tunnel packet sent on to another target */
 	COUNT_DECAPSULATED,         /* tunnel packet for the local stack */
 	COUNT_TUNNEL_STRANGER,      /* dropped: tunnel packet from a node that is no member */
@@ -226,6 +234,8 @@ enum counter {
 	COUNT_RELAYED_BACK,         /* our target took us for its own: accepted, or dropped */
 	COUNT_FAST,                 /* CRT hit and sent to the target, the short way (fast.h) */
 	COUNT_FAST_HIDDEN,          /* out of a member's tunnel to this target, the short way */
+	COUNT_FAST_DIRECT,          /* CRT hit and sent to the target without a tunnel, the same */
+	COUNT_FAST_HIDDEN_DIRECT,   /* to this target without a tunnel, the same */
 	COUNT_FAST_XDP,             /* CRT hit and sent to the target, before TC (xdp.h) */
 	COUNT_UNSEEN,               /* dropped: our program is not on the uplink (guard.h) */
 	COUNTERS,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The short way, for what most packets are: a segment of an established IPv4 connection, from the
- * client itself, to a target behind an IPIP tunnel over IPv4; and on the target, what comes out of
- * such a tunnel. Nothing is decided here that the long way would decide differently; whatever is
- * unusual takes that.
+ * client itself, to a target on the same link, or behind an IPIP tunnel over IPv4; and on the
+ * target, what comes so. Nothing is decided here that the long way would decide differently;
+ * whatever is unusual takes that.
  */
 #ifndef DVIPAD_FAST_H
 #define DVIPAD_FAST_H
@@ -39,14 +39,26 @@ static __always_inline void write_outer(__be32 *word, __u32 length, __u8 tos,
 /* To the target of an established connection. `single`: the length of a packet, and of each of
  * those that GRO joined. */
 static __always_inline int fast_forward(struct __sk_buff *skb, const struct route *route,
-					__u32 length, __u32 single, __u8 tos, bool joined)
+					struct iphdr *ip, __u32 length, __u32 single, bool joined)
 {
 	struct bpf_redir_neigh next = { .nh_family = AF_INET };
+	__u8 tos = ip->tos; /* `ip` is not valid where room was made */
 	__u32 index = route->target;
 	struct target *target = bpf_map_lookup_elem(&targets, &index);
 	__be32 *header;
 
-	if (!target || !target->header_sum ||
+	if (!target)
+		return LONG_WAY;
+	next.ipv4_nh = target->next_hop.word[3];
+	if (target->direct) {
+		if (ip->ttl < HOPS_MIN || (target->mtu && single > target->mtu))
+			return LONG_WAY;
+		one_hop_less4(ip);
+		skb->mark = 0; /* it would select routes for the packet */
+		count(COUNT_FAST_DIRECT);
+		return bpf_redirect_neigh(target->ifindex, &next, sizeof(next), 0);
+	}
+	if (!target->header_sum ||
 	    (target->mtu && single + sizeof(struct iphdr) > target->mtu))
 		return LONG_WAY;
 	if ((joined ? make_room(skb, true, false, false, false) :
@@ -59,7 +71,6 @@ static __always_inline int fast_forward(struct __sk_buff *skb, const struct rout
 	write_outer(header, (length + sizeof(struct iphdr)) & 0xffff, tos, target);
 	skb->mark = 0; /* it would select routes for the outer packet */
 	count(COUNT_FAST);
-	next.ipv4_nh = target->next_hop.word[3];
 	return bpf_redirect_neigh(target->ifindex, &next, sizeof(next), 0);
 }
 
@@ -129,6 +140,20 @@ static __always_inline int fast_accept(struct __sk_buff *skb, struct iphdr *oute
 	return PASS;
 }
 
+/* From a member that forwarded it without a tunnel, to the connection that ends here. */
+static __always_inline int fast_accept_direct(struct __sk_buff *skb, const struct iphdr *ip)
+{
+	struct settings *own = get_settings();
+	struct address client;
+
+	map_ipv4(&client, ip->saddr);
+	if (!own || !from_peer(skb, &client))
+		return LONG_WAY;
+	skb->mark = own->seen_mark;
+	count(COUNT_FAST_HIDDEN_DIRECT);
+	return PASS;
+}
+
 /* Most of what leaves: TCP over IPv4 that opens and refuses nothing. */
 static __always_inline bool is_plain_answer(struct __sk_buff *skb)
 {
@@ -165,13 +190,15 @@ static __always_inline int fast_ipv4(struct __sk_buff *skb)
 		return LONG_WAY;
 	if (front->dvipa != ip->daddr)
 		return PASS;
+	if (front->kind == FRONT_HIDDEN)
+		return fast_accept_direct(skb, ip);
 	if (front->kind != FRONT_FORWARDS)
 		return LONG_WAY;
 	key = key_of(ip, tcp);
 	route = bpf_map_lookup_elem(&established4, &key);
 	if (!route || route->target == THIS_NODE)
 		return LONG_WAY;
-	return fast_forward(skb, route, length, single, ip->tos, joined);
+	return fast_forward(skb, route, ip, length, single, joined);
 }
 
 #endif

@@ -3,6 +3,7 @@
 #ifndef DVIPAD_FORWARD_H
 #define DVIPAD_FORWARD_H
 
+#include "direct.h"
 #include "icmp.h"
 #include "maps.h"
 #include "packet.h"
@@ -38,6 +39,16 @@ static __always_inline int send_to(struct __sk_buff *skb, const struct target *t
 	return bpf_redirect_neigh(target->ifindex, &next, sizeof(next), 0);
 }
 
+/* What the packets of a connection need that is established. */
+static __always_inline bool goes_direct(struct __sk_buff *skb, const struct ip *ip,
+					const struct target *target)
+{
+	if (!target->direct || ip->version != target->family ||
+	    (target->mtu && packet_length(skb, ip) > target->mtu))
+		return false;
+	return one_hop_less(skb, ip->version);
+}
+
 static __always_inline int enter_tunnel(struct __sk_buff *skb, const struct ip *ip,
 					const struct outer *outer, const struct settings *own,
 					const struct target *target)
@@ -67,15 +78,20 @@ static __always_inline int enter_tunnel(struct __sk_buff *skb, const struct ip *
 	return send_to(skb, target);
 }
 
-/* Sends the packet to the target with this index, through a tunnel. */
+/* Sends the packet to the target with this index: directly, if it `may`, or through a tunnel. */
 static __always_inline int forward(struct __sk_buff *skb, __u32 index, const struct ip *ip,
-				   const struct outer *outer, const struct settings *own)
+				   const struct outer *outer, const struct settings *own, bool may)
 {
 	struct target *target = bpf_map_lookup_elem(&targets, &index);
 
 	if (!target || target->family != own->xcf_family) {
 		count(COUNT_NO_TARGET);
 		return DROP;
+	}
+	if (may && !outer->inner && goes_direct(skb, ip, target)) {
+		count(COUNT_DIRECT);
+		skb->mark = 0;
+		return send_to(skb, target);
 	}
 	return enter_tunnel(skb, ip, outer, own, target);
 }

@@ -38,6 +38,14 @@ struct {
 	__type(value, __u32);
 } members SEC(".maps");
 
+/* Cards of the members that are on a link of this node's. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MEMBERS_MAX);
+	__type(key, struct link_address);
+	__type(value, __u32); /* unused */
+} peers SEC(".maps");
+
 /* The CRT, IPv4 and IPv6. Not an LRU: nothing may push out an established connection. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -176,6 +176,7 @@ struct segment {
 	bool syn_ack;
 	bool fin;
 	bool rst;
+	bool established; /* says the CRT */
 };
 
 static __always_inline bool read_tcp(struct __sk_buff *skb, const struct ip *ip,

@@ -17,7 +17,8 @@ from dvipad.adapters.kernel import KernelSettings
 from dvipad.adapters.queue import QueueSettings
 from dvipad.adapters.socket_events import SocketSettings
 from dvipad.adapters.xtables import XtablesRules
-from dvipad.config.node import NodeConfig, Quorum
+from dvipad.config.node import NodeConfig
+from dvipad.config.words import Direct, Quorum
 from dvipad.core.context import NodeSettings, Timers
 from dvipad.wire.mesh import MeshSettings
 from dvipad.wire.messages import Hello, Member
@@ -87,6 +88,7 @@ def plane_settings(config: NodeConfig) -> PlaneSettings:
         liveness_port=config.mesh.port,
         mesh_port=config.mesh.port,
         xdp=XdpMode(config.xdp.value),
+        direct=config.direct is Direct.AUTO,
         stale_ms=config.queue.stale_ms,
         budget_per_s=config.queue.budget_per_s,
         window=config.queue.window,

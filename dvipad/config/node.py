@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,7 @@ from dvipad.config.health import HealthConfig, read_health
 from dvipad.config.model import NOWHERE, Position
 from dvipad.config.source import read_source
 from dvipad.config.values import read_address, read_number, why_not_unicast
+from dvipad.config.words import Direct, Quorum, Tunnel, Xdp, one_of
 from dvipad.config.yamldoc import Document, Mapping
 
 DEFAULT_PORT: Final = 4780
@@ -30,6 +30,7 @@ _KEYS: Final = (
     "peers",
     "mesh",
     "tunnel",
+    "direct",
     "xdp",
     "profile",
     "paths",
@@ -41,32 +42,6 @@ _KEYS: Final = (
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _INTERFACE: Final = re.compile(r"[^\s/:\x00-\x1f]{1,15}")
-
-
-class Quorum(Enum):
-    """What a node that does not see the others does with DVIPAs."""
-
-    NONE = "none"
-    """It owns them all the same; when the parts meet again, the higher epoch wins."""
-    MAJORITY = "majority"
-    """It owns them only while it sees more than half of the cluster."""
-
-
-class Tunnel(Enum):
-    """How packets travel to targets; the family of the outer header is that of XCF addresses."""
-
-    IPIP = "ipip"
-    GRE = "gre"
-
-
-class Xdp(Enum):
-    """Whether packets of established connections are forwarded before TC sees them."""
-
-    OFF = "off"
-    GENERIC = "generic"
-    """Behind the driver, on any device whose GRO is off."""
-    NATIVE = "native"
-    """In the driver, if it can."""
 
 
 _QUORUMS = "Quorums are none (a cluster of two owners) and majority."
@@ -158,6 +133,7 @@ class NodeConfig:
     peers: tuple[Peer, ...] = ()
     mesh: MeshConfig = MeshConfig()
     tunnel: Tunnel = Tunnel.IPIP
+    direct: Direct = Direct.AUTO
     profile: Path | None = None
     paths: PathsConfig = PathsConfig()
     timers: TimersConfig = TimersConfig()
@@ -238,10 +214,11 @@ def _read(top: Mapping, folder: Path) -> NodeConfig | None:
             start = Position(top.document.file, 1, 1)
             top.document.error_at(start, "", f"{key} is missing", f"Write '{key}: {example}'.")
     mesh = MeshConfig(**_numbers(top, "mesh", {"port": (1, 65_535)}, MeshConfig()))
-    quorum: Quorum | None = top.text("quorum", _read_quorum, _QUORUMS)
+    quorum: Quorum | None = top.text("quorum", one_of(Quorum), _QUORUMS)
     tunnels = "Tunnels are ipip and gre; all nodes of a cluster use the same."
-    tunnel = top.text("tunnel", _read_tunnel, tunnels) or Tunnel.IPIP
-    xdp = top.text("xdp", _read_xdp, "Say off, generic or native.") or Xdp.OFF
+    tunnel = top.text("tunnel", one_of(Tunnel), tunnels) or Tunnel.IPIP
+    direct = top.text("direct", one_of(Direct), "Say auto or off.") or Direct.AUTO
+    xdp = top.text("xdp", one_of(Xdp), "Say off, generic or native.") or Xdp.OFF
     profile = top.text("profile", Path, "Give the path of the profile.")
     cluster = top.text("cluster", _read_name, names) or "dvipad"
     timers = TimersConfig(**_numbers(top, "timers", TIMER_LIMITS, TimersConfig()))
@@ -260,6 +237,7 @@ def _read(top: Mapping, folder: Path) -> NodeConfig | None:
         peers,
         mesh,
         tunnel,
+        direct,
         None if profile is None else folder / profile,
         paths,
         timers,
@@ -286,18 +264,6 @@ def _read_interface(text: str) -> str | None:
     if not text.isprintable() or text in (".", "..", "lo"):
         return None
     return text if _INTERFACE.fullmatch(text) else None
-
-
-def _read_quorum(text: str) -> Quorum | None:
-    return next((quorum for quorum in Quorum if quorum.value == text.lower()), None)
-
-
-def _read_tunnel(text: str) -> Tunnel | None:
-    return next((tunnel for tunnel in Tunnel if tunnel.value == text.lower()), None)
-
-
-def _read_xdp(text: str) -> Xdp | None:
-    return next((mode for mode in Xdp if mode.value == text.lower()), None)
 
 
 def read_host(text: str) -> Address | None:

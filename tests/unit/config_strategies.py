@@ -33,12 +33,11 @@ from dvipad.config.node import (
     PathsConfig,
     Peer,
     QueueConfig,
-    Quorum,
     TablesConfig,
     TimersConfig,
-    Tunnel,
 )
 from dvipad.config.values import network_of
+from dvipad.config.words import Direct, Quorum, Tunnel
 
 _DVIPA4 = int(IPv4Address("198.18.0.0"))
 _DVIPA6 = int(IPv6Address("2001:db8::"))
@@ -190,6 +189,7 @@ def nodes(draw: st.DrawFn) -> NodeConfig:
         tuple(draw(st.lists(_peers, max_size=4, unique=True))),
         MeshConfig(draw(st.integers(1, 65_535))),
         draw(st.sampled_from(Tunnel)),
+        draw(st.sampled_from(Direct)),
         draw(st.none() | _paths),
         PathsConfig(draw(_paths), draw(_paths), draw(_paths)),
         replace(timers, dead_ms=dead_ms, redial_max_ms=redial_max_ms),

@@ -11,7 +11,8 @@ from dvipad.config.check import Configuration, load, load_files
 from dvipad.config.errors import ConfigError, Problem, Severity
 from dvipad.config.health import HealthConfig
 from dvipad.config.model import Profile
-from dvipad.config.node import NodeConfig, Peer, TimersConfig, Tunnel, Xdp, parse_node
+from dvipad.config.node import NodeConfig, Peer, TimersConfig, parse_node
+from dvipad.config.words import Direct, Tunnel, Xdp
 
 LEAST = "node: t1\nxcf: 192.0.2.11\nuplinks: [eth0]\n"
 
@@ -34,7 +35,7 @@ def test_everything_can_be_said() -> None:
         "cluster: lab\npeers: [192.0.2.1, '192.0.2.2:99', 2001:db8::3, '[2001:db8::4]:98',"
         " '[2001:db8::5]']\nmesh: {port: 77}\ntunnel: gre\nprofile: p/x\n"
         "paths: {run: /run/x, bpffs: /sys/fs/bpf/x}\ntimers: {dead_ms: 900}\n"
-        "health: {enabled: True, rejoin: false, clear_ms: 5}\nxdp: Native\n"
+        "health: {enabled: True, rejoin: false, clear_ms: 5}\nxdp: Native\ndirect: off\n"
     )
     parsed = parse_node(text, "n.yaml", Path("/etc"))
     assert not parsed.problems
@@ -48,7 +49,7 @@ def test_everything_can_be_said() -> None:
         Peer(ip_address("2001:db8::5"), 77),
     )
     assert node.health == HealthConfig(rejoin=False, clear_ms=5)
-    assert node.xdp is Xdp.NATIVE
+    assert (node.xdp, node.direct) == (Xdp.NATIVE, Direct.OFF)
     assert (node.tunnel, node.profile, node.timers.dead_ms) == (Tunnel.GRE, Path("/etc/p/x"), 900)
 
 
@@ -64,6 +65,7 @@ def test_one_seed_peer_needs_no_list() -> None:
         ("tunel: gre", 1, "unknown key"),
         ("tunnel: vxlan", 9, "tunnel is not valid"),
         ("xdp: yes", 6, "xdp is not valid"),
+        ("direct: yes", 9, "direct is not valid"),
         ("node: other", 1, "given before"),
         ("cluster: 'a b'", 10, "cluster is not valid"),
         ("peers: [192.0.2.1, web.example.org]", 20, "peers is not valid"),

@@ -16,7 +16,7 @@ from typing import Final
 
 from dvipad.address import Address, pack, unpack
 
-LAYOUT_VERSION: Final = 4
+LAYOUT_VERSION: Final = 5
 DVIPAS_MAX: Final = 1024
 SERVICES_MAX: Final = 4096
 TARGETS_MAX: Final = 256
@@ -46,6 +46,7 @@ MAPS: Final = (
     "services",
     "targets",
     "members",
+    "peers",
     "established4",
     "established6",
     "embryonic4",
@@ -211,6 +212,7 @@ class Target(ctypes.Structure):
     next_hop: ctypes.Array[ctypes.c_ubyte]
     header_sum: int
     mac_known: int
+    direct: int
     _fields_ = (
         ("xcf", ctypes.c_ubyte * 16),
         ("family", ctypes.c_uint32),
@@ -222,7 +224,8 @@ class Target(ctypes.Structure):
         ("source4", ctypes.c_ubyte * 4),
         ("mac", ctypes.c_ubyte * 6),
         ("own_mac", ctypes.c_ubyte * 6),
-        ("mac_known", ctypes.c_uint32),
+        ("mac_known", ctypes.c_uint16),
+        ("direct", ctypes.c_uint16),
     )
 
 
@@ -307,8 +310,10 @@ COUNTERS: Final = (
     "moving_successor",
     "moving_lost",
     "hidden_accepted",
+    "hidden_direct",
     "hidden_stray",
     "encapsulated",
+    "direct",
     "relayed",
     "decapsulated",
     "tunnel_stranger",
@@ -334,6 +339,8 @@ COUNTERS: Final = (
     "relayed_back",
     "fast",
     "fast_hidden",
+    "fast_direct",
+    "fast_hidden_direct",
     "fast_xdp",
     "unseen",
 )
@@ -365,6 +372,11 @@ def index_key(index: int) -> bytes:
 def key_index(key: bytes) -> int:
     """The index that :func:`index_key` made `key` of."""
     return int.from_bytes(key, sys.byteorder)
+
+
+def link_address(mac: bytes) -> bytes:
+    """The key of `peers`."""
+    return mac + bytes(2)
 
 
 def service_key(dvipa: Address, port: int) -> bytes:

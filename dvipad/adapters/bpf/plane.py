@@ -29,6 +29,7 @@ from dvipad.adapters.bpf.layout import (
 )
 from dvipad.adapters.bpf.libbpf import BpfError, BpfObject
 from dvipad.adapters.bpf.maps import Map
+from dvipad.adapters.bpf.members import MemberTable
 from dvipad.adapters.bpf.mtu import TunnelMtu, tunnel_mtu
 from dvipad.adapters.bpf.rtnetlink import open_netlink
 from dvipad.adapters.bpf.settings import PlaneSettings, compile_settings
@@ -47,6 +48,8 @@ WORKER_LOOK_S: Final = 0.0002
 _FAST: Final = {
     "fast": ("hit_established", "encapsulated"),
     "fast_hidden": ("hidden_accepted", "decapsulated"),
+    "fast_direct": ("hit_established", "direct"),
+    "fast_hidden_direct": ("hidden_direct",),
     "fast_xdp": ("hit_established", "encapsulated"),
 }
 """What a packet of the short way would have been counted as, the long way."""
@@ -72,8 +75,9 @@ class DataPlane:
         self.settings = settings
         self._object = loaded
         self._maps = maps
-        macs = settings.xdp is not XdpMode.OFF
-        self._targets = TargetTable(maps["targets"], settings.xcf, settings.tunnel, macs)
+        self._routes = device.Routes(settings.xcf.version)
+        self._targets = TargetTable(maps["targets"], settings, self._routes)
+        self._members = MemberTable(maps["members"], maps["peers"], self._routes)
         # Then a SYN for the worker cannot be marked as a multicast (bpf/distribute.bpf.c).
         self._held = device.drops_multicast(settings.uplinks)
         self._services = ServiceTable(maps, self._targets, self._held)
@@ -88,8 +92,6 @@ class DataPlane:
         self._adopted = self.dvipas()
         for row in self._adopted:
             self._front.set(row.dvipa, row.role)
-        members = (unpack(key) for key, _value in maps["members"].items())
-        self._member_mtus = dict.fromkeys(members, 0)
         self._mss_mtu = 0
         self._ends_here = False
         self._netlink = open_netlink()  # of the namespace of the uplinks, wherever we are called
@@ -229,27 +231,13 @@ class DataPlane:
 
     def set_members(self, members: frozenset[Address]) -> None:
         """Sets whose tunnel packets are accepted."""
-        table = self._maps["members"]
-        wanted = {pack(member) for member in members}
-        for key, _value in list(table.items()):
-            if key in wanted:
-                wanted.remove(key)
-            else:
-                table.delete(key)
-        for key in wanted:
-            table.update(key, bytes(4))
-        self._member_mtus = {
-            member: self._member_mtus.get(member) or self._targets.route_mtu(member)
-            for member in members
-            if member.version == self.settings.xcf.version
-        }
+        self._members.update(members)
         self._fit_mss()
 
     def refresh_routes(self) -> None:
-        """To be called after links, addresses or routes changed."""
+        """To be called after links, addresses, routes or neighbours changed."""
         self._targets.refresh_routes()
-        for member in self._member_mtus:
-            self._member_mtus[member] = self._targets.route_mtu(member)
+        self._members.refresh_routes()
         if not self.settings.mtu:
             devices = (device.device(name) for name in self.settings.uplinks)
             with suppress(BpfError):  # an uplink is away: what it carried is as good as any
@@ -266,7 +254,7 @@ class DataPlane:
         }
 
     def _route_mtus(self) -> dict[Address, int]:
-        return {**self._member_mtus, **self._targets.mtus}
+        return {**self._members.mtus, **self._targets.mtus}
 
     def _fit_mss(self) -> None:
         """What a connection of this node's offers must fit whichever tunnel it comes through."""
@@ -388,7 +376,7 @@ class DataPlane:
 
     def close(self) -> None:
         """Lets go of the data plane; it goes on."""
-        self._targets.close()
+        self._routes.close()
         self._netlink.close()
         for each in self._maps.values():
             each.close()

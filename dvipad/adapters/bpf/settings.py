@@ -46,7 +46,8 @@ class PlaneSettings:
     `established`, `embryonic`: sizes of the CRT; `budget_per_s`: SYNs per second and CPU that go
     to the queue worker; `window`: SYNs that it may leave undecided; `stale_ms`: age of its beat
     from which it is not asked any more. `xdp`: where established connections are forwarded before
-    TC sees their packets. `mtu`: of the smallest uplink; None: looked up.
+    TC sees their packets. `direct`: established connections go to targets on the same link without
+    a tunnel. `mtu`: of the smallest uplink; None: looked up.
     """
 
     xcf: Address
@@ -57,6 +58,7 @@ class PlaneSettings:
     queue_mark: int = QUEUE_MARK
     seen_mark: int = SEEN_MARK
     xdp: XdpMode = XdpMode.OFF
+    direct: bool = False
     liveness_port: int = 4780
     mesh_port: int = 4780
     stale_ms: int = 300

@@ -23,6 +23,8 @@ from dvipad.adapters.bpf.layout import (
 )
 from dvipad.adapters.bpf.libbpf import BpfError
 from dvipad.adapters.bpf.maps import Map
+from dvipad.adapters.bpf.settings import PlaneSettings
+from dvipad.adapters.bpf.xdp import XdpMode
 from dvipad.address import Address, pack, unpack
 
 _TOTAL_SIZE: Final = 8
@@ -33,21 +35,22 @@ _OUTER4: Final = bytes.fromhex("0000 4000 4004 0000")
 class TargetTable:
     """The `targets` map: index ↔ XCF address. Indexes are local to this node.
 
-    With `macs` it keeps the MAC addresses of next hops, which the XDP program writes itself.
+    For XDP it keeps the MAC addresses of next hops, which that program writes itself.
 
     An index is not given out again soon after it was freed, so that what still carries it (a SYN
     in the worker's hands) cannot end up at somebody else.
     """
 
-    def __init__(self, targets: Map, xcf: Address, tunnel: Tunnel, macs: bool = False) -> None:
+    def __init__(self, targets: Map, settings: PlaneSettings, routes: device.Routes) -> None:
         self._map = targets
-        self._macs = macs
-        self._xcf = xcf
-        self._tunnel = tunnel
+        self._macs = settings.xdp is not XdpMode.OFF
+        self._xcf = xcf = settings.xcf
+        self._tunnel = settings.tunnel
+        self._direct = settings.direct
         self._memory = targets.memory()
         self._entries = (Target * TARGETS_MAX).from_buffer(self._memory)
         self._family = xcf.version
-        self._routes = device.Routes(xcf.version)
+        self._routes = routes
         self.mtus: dict[Address, int] = {}
         """MTU of the route to each target but this node; 0: unknown."""
         self._by_index: dict[int, Address] = {}
@@ -77,6 +80,7 @@ class TargetTable:
             mac=(ctypes.c_ubyte * 6)(*mac),
             own_mac=(ctypes.c_ubyte * 6)(*own_mac),
             mac_known=macs is not None,
+            direct=self._direct and next_hop == xcf,
         )
         self._map.update(index_key(index), bytes(value))
         self._by_index[index] = xcf
@@ -122,15 +126,6 @@ class TargetTable:
             return
         self._map.update(index_key(index), bytes(ctypes.sizeof(Target)))
         del self._by_index[index], self._by_address[xcf], self.mtus[xcf]
-
-    def close(self) -> None:
-        """Gives back what it asks the kernel with."""
-        self._routes.close()
-
-    def route_mtu(self, xcf: Address) -> int:
-        """The MTU of the route to any node, 0 without one."""
-        route = self._routes.to(xcf)
-        return route.mtu if route else 0
 
     def refresh_routes(self) -> None:
         """Looks the devices and MTUs up again, after links or routes changed."""
