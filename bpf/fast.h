@@ -50,7 +50,7 @@ static __always_inline int fast_forward(struct __sk_buff *skb, const struct rout
 	if (!target)
 		return LONG_WAY;
 	next.ipv4_nh = target->next_hop.word[3];
-	if (target->direct) {
+	if (target->direct && target->family == 4) {
 		if (ip->ttl < HOPS_MIN || (target->mtu && single > target->mtu))
 			return LONG_WAY;
 		one_hop_less4(ip);
