@@ -34,11 +34,12 @@ class Options:
     family: int
     targets: int
     connections: int
+    direct: str
 
 
 def _on_labs(load: Callable[[Labs, int, int], Outcome]) -> Callable[[Options], Outcome]:
     def run(options: Options) -> Outcome:
-        with Labs(options.family, options.targets) as labs:
+        with Labs(options.family, options.targets, options.direct) as labs:
             return load(labs, options.rounds, options.seconds)
 
     return run
@@ -71,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--targets", type=int, default=3, help="servers (not for takeover, rebuild)"
     )
+    direct = "off: dvipad's tunnel for every packet (conn, keepalive, bulk, latency)"
+    parser.add_argument("--direct", choices=("auto", "off"), default="auto", help=direct)
     parser.add_argument("--connections", type=int, default=rebuild.CONNECTIONS, help="of rebuild")
     parser.add_argument("--results", type=Path, default=results.RESULTS, help="folder to write to")
     return parser

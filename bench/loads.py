@@ -18,6 +18,10 @@ CONNECTIONS: Final = 64
 SPARE_S: Final = 30.0
 CONGESTION: Final = "cubic"
 """Linux's own. The machine may have BBR, which paces by guesses: that would measure those."""
+WRITE: Final = "1M"
+"""What one call of send() gets. iperf3's own 128 KiB are two large frames and a rest that depends
+on the MSS: half a segment with 1,448 bytes, which waits for more; two whole ones with the 1,424 of
+a DVIPA, which leave as a third frame. That measured the rest."""
 LATENCY: Final = Path("latency.c")
 AGAIN_S: Final = 60.0
 _NOT_YET: Final = ("unable to connect", "busy running a test")
@@ -61,7 +65,7 @@ def bulk_gbit_per_s(
     Its server listens anew after each test, and until then it refuses: that is asked again.
     """
     argv = ["iperf3", "-c", str(address), "-p", str(BULK_PORT), "-t", str(seconds)]
-    argv += ["-P", str(streams), "-J", "-C", CONGESTION, *(["-R"] if down else [])]
+    argv += ["-P", str(streams), "-J", "-l", WRITE, "-C", CONGESTION, *(["-R"] if down else [])]
     report: dict[str, Any] = {}
 
     def measured() -> bool:

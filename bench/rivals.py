@@ -84,11 +84,14 @@ def targets_of(spec: LabSpec) -> list[Host]:
 class Labs:
     """Both labs, with the same servers on the same hosts."""
 
-    def __init__(self, family: int, targets: int, prefix: str = PREFIX) -> None:
+    def __init__(
+        self, family: int, targets: int, direct: str = "auto", prefix: str = PREFIX
+    ) -> None:
         """Nothing exists yet: that is what `with` does."""
         plain = LabSpec(prefix=f"{prefix}-plain", family=family, targets=targets)
         profiles = {BOX: profile_text(plain)}
-        own = replace(plain, prefix=f"{prefix}-dvipad", profiles=profiles)
+        settings = {"direct": direct}
+        own = replace(plain, prefix=f"{prefix}-dvipad", profiles=profiles, settings=settings)
         self.dvipad = Cluster(own)
         self.plain = Cluster(plain, daemons=False)
         self._running = ExitStack()

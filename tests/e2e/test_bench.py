@@ -35,7 +35,7 @@ def serve(rival: Rival) -> None:
 @pytest.mark.parametrize("family", [4, 6])
 def test_every_rival_serves(family: int) -> None:
     c_program(loads.LATENCY)
-    with Labs(family, 2, PREFIX) as labs:
+    with Labs(family, 2, prefix=PREFIX) as labs:
         figures, samples = throughput.conn(labs, 1, 1)
         values = {figure.name: figure.value for figure in figures}
         assert {sample["rival"] for sample in samples} == set(throughput.CONN.rivals)
