@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if strangers:
         parser.error(f"no benchmark {', '.join(sorted(strangers))}; {', '.join(BENCHMARKS)}")
     asked = {name: getattr(arguments, name) for name in Options.__dataclass_fields__}
-    if min(asked.values()) < 1:
+    if min(value for value in asked.values() if isinstance(value, int)) < 1:
         parser.error("rounds, seconds, targets and connections are 1 or more")
     options = Options(**asked)
     signal.signal(signal.SIGTERM, _interrupt)
