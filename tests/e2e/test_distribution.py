@@ -20,9 +20,11 @@ FLAVOURS = [
     for family in (4, 6)
 ]
 MIXED = pytest.param({"tunnel": "ipip", "family": 6, "xcf_family": 4}, id="ipip-v6-in-v4")
+OFF = {"direct": "off"}
+TUNNEL_ONLY = pytest.param({"tunnel": "ipip", "family": 4, "settings": OFF}, id="ipip-v4-only")
 
 
-@pytest.mark.parametrize("options", [*FLAVOURS, MIXED])
+@pytest.mark.parametrize("options", [*FLAVOURS, MIXED, TUNNEL_ONLY])
 def test_round_robin_is_exact_and_only_first_packets_reach_python(
     make_cluster: MakeCluster, options: dict[str, object]
 ) -> None:
@@ -50,7 +52,11 @@ def test_round_robin_is_exact_and_only_first_packets_reach_python(
     assert reached_python + by_kernel == CONNECTIONS + report.retransmits
     # The kernel may choose when this machine stalls; an emulated one does so often.
     assert reached_python >= (0.99 if cluster.spec.slow == 1 else 0.9) * CONNECTIONS
-    assert counted["plane"]["encapsulated"] >= CONNECTIONS * (PACKETS_EACH - 1)
+    forwarded = counted["plane"]["encapsulated"] + counted["plane"]["direct"]
+    assert forwarded >= CONNECTIONS * (PACKETS_EACH - 1)
+    crosses_families = cluster.spec.xcf_family not in (None, cluster.spec.family)
+    may_go_direct = not crosses_families and cluster.spec.settings != OFF
+    assert (counted["plane"]["direct"] > 0) == may_go_direct
 
 
 def test_weights_are_kept_within_one_percent(make_cluster: MakeCluster) -> None:
