@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import GRE
@@ -24,6 +25,14 @@ TARGETS = {
 DVIPA = {4: ip_address("198.51.100.1"), 6: ip_address("2001:db8:1::1")}
 CLIENT = {4: ip_address("203.0.113.9"), 6: ip_address("2001:db8:2::9")}
 PORT = 80
+SEGMENTS: dict[str, st.SearchStrategy[Any]] = {
+    "tos": st.integers(0, 255),
+    "ttl": st.integers(0, 255),
+    "flags": st.sampled_from(["A", "PA", "FA", "R", "RA", "", "SA", "AE"]),
+    "payload": st.integers(0, 1460),
+    "mangled": st.one_of(st.none(), st.tuples(st.integers(14, 53), st.integers(0, 255))),
+}
+"""Segments of a connection, and a byte of them that is another one."""
 
 
 def ip(source: Address, destination: Address, **fields: Any) -> Packet:

@@ -13,7 +13,7 @@ from scapy.layers.inet import IP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from dvipad.adapters.bpf.layout import FrontKind, Role, Tunnel, link_address
+from dvipad.adapters.bpf.layout import FRONT_MAX, FrontKind, Role, Tunnel, link_address
 from tests.e2e import plane_lan
 from tests.e2e.dvs_network import run
 from tests.e2e.plane_lan import Lan, exchange, lan, xcf
@@ -22,6 +22,7 @@ from tests.e2e.plane_packets import (
     CLIENT,
     DVIPA,
     OWN,
+    SEGMENTS,
     TARGETS,
     from_client,
     ip,
@@ -53,7 +54,7 @@ def known(made: Bench) -> None:
 
 def ways(made: Bench, packet: bytes) -> list[tuple[int, bytes, bytes, dict[str, int]]]:
     """What becomes of a packet the short way, and the long way."""
-    row, seen = made.plane._front._rows[int(DVIPA[4]) % 4096], []
+    row, seen = made.plane._front._rows[int(DVIPA[4]) % FRONT_MAX], []
     for kind in (row.kind, FrontKind.LONG_WAY):
         was, row.kind = row.kind, kind
         made.plane.insert_connections(TARGETS[4][1], key(4), b"")  # as if none had closed it
@@ -115,14 +116,7 @@ def test_a_target_behind_a_router_is_reached_through_the_tunnel(direct: Bench) -
 @settings(
     deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(
-    tos=st.integers(0, 255),
-    ttl=st.integers(0, 255),
-    flags=st.sampled_from(["A", "PA", "FA", "R", "RA", "", "SA", "AE"]),
-    payload=st.integers(0, 1460),
-    mangled=st.one_of(st.none(), st.tuples(st.integers(14, 53), st.integers(0, 255))),
-    role=st.sampled_from([Role.OWNER, Role.HIDDEN]),
-)
+@given(role=st.sampled_from([Role.OWNER, Role.HIDDEN]), **SEGMENTS)
 def test_no_packet_tells_the_ways_apart(
     direct: Bench,
     tos: int,
@@ -176,6 +170,12 @@ def test_members_cards_are_followed(direct: Bench) -> None:
         macs = {PEER_MAC: False, STRANGER_MAC: True}
     direct.plane.set_members(frozenset())
     assert list(peers.items()) == []
+
+
+def test_members_of_the_other_version_have_no_tunnel(direct: Bench) -> None:
+    direct.plane.set_members(frozenset({TARGETS[4][0], TARGETS[6][0]}))
+    assert set(direct.plane.tunnel_mtus()) == {TARGETS[4][0]}
+    assert set(direct.plane._members.mtus) == {TARGETS[4][0]}
 
 
 def node_pair(net: Lan, outer: int) -> None:

@@ -21,6 +21,7 @@ from tests.e2e.plane_packets import (
     CLIENT,
     DVIPA,
     OWN,
+    SEGMENTS,
     TARGETS,
     four,
     from_client,
@@ -142,13 +143,7 @@ def test_no_tunnelled_packet_tells_the_ways_apart(
 @settings(
     deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(
-    tos=st.integers(0, 255),
-    ttl=st.integers(0, 255),
-    flags=st.sampled_from(["A", "PA", "FA", "R", "RA", "", "SA", "AE"]),
-    payload=st.integers(0, 1460),
-    mangled=st.one_of(st.none(), st.tuples(st.integers(14, 53), st.integers(0, 255))),
-)
+@given(**SEGMENTS)
 def test_no_packet_tells_the_ways_apart(
     four: Bench,
     tos: int,

@@ -11,7 +11,9 @@ from dvipad.address import Address, pack, unpack
 class MemberTable:
     """Members of the cluster; `peers` has the MAC addresses of those on a link of this node's."""
 
-    def __init__(self, members: Map, peers: Map, routes: Routes) -> None:
+    def __init__(self, members: Map, peers: Map, routes: Routes, version: int) -> None:
+        """`version`: of this node's XCF address."""
+        self._version = version
         self._members = members
         self._peers = peers
         self._routes = routes
@@ -21,7 +23,8 @@ class MemberTable:
     def update(self, members: frozenset[Address]) -> None:
         """Sets whose tunnel packets are accepted."""
         _replace(self._members, {pack(member) for member in members})
-        self.mtus = {member: self.mtus.get(member, 0) for member in members}
+        own = (member for member in members if member.version == self._version)
+        self.mtus = {member: self.mtus.get(member, 0) for member in own}
         self.refresh_routes()
 
     def refresh_routes(self) -> None:

@@ -75,9 +75,10 @@ class DataPlane:
         self.settings = settings
         self._object = loaded
         self._maps = maps
-        self._routes = device.Routes(settings.xcf.version)
+        version = settings.xcf.version
+        self._routes = device.Routes(version)
         self._targets = TargetTable(maps["targets"], settings, self._routes)
-        self._members = MemberTable(maps["members"], maps["peers"], self._routes)
+        self._members = MemberTable(maps["members"], maps["peers"], self._routes, version)
         # Then a SYN for the worker cannot be marked as a multicast (bpf/distribute.bpf.c).
         self._held = device.drops_multicast(settings.uplinks)
         self._services = ServiceTable(maps, self._targets, self._held)
