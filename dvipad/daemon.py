@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from dvipad import logs
+from dvipad.adapters.events import EventRing, about
 from dvipad.adapters.features import Features, detect
 from dvipad.adapters.guard import drop_guard, keep_guard
 from dvipad.adapters.inbox import Inbox
@@ -74,9 +75,12 @@ def now_ms() -> int:
 class Daemon:
     """One node. `run` ends when the node left the cluster."""
 
-    def __init__(self, configuration: Configuration, path: Path, features: Features) -> None:
+    def __init__(
+        self, configuration: Configuration, path: Path, features: Features, events: EventRing
+    ) -> None:
         self.config = configuration.node
         self.profile = configuration.profile
+        self.events = events
         self._features = features
         self.node = Node(core_settings(self.config))
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="kernel")
@@ -124,7 +128,8 @@ class Daemon:
         await self.operator.start()
         self._signals(loop)
         self._serve(loop)
-        log.info("node %s is up, XCF address %s", self.config.name, self.config.xcf)
+        name, xcf = self.config.name, self.config.xcf
+        log.info("node %s is up, XCF address %s", name, xcf, extra=about("start", node=name))
         notify("READY=1")
         await self._left.wait()
         await self._shut_down()
@@ -258,7 +263,7 @@ class Daemon:
         if configuration.node != self.config:
             log.warning("changes of %s other than the profile need a restart", self._path)
         self.follow(configuration.profile)
-        log.info("profile read again")
+        log.info("profile read again", extra=about("profile"))
 
     # -- sockets ------------------------------------------------------------------------------
 
@@ -317,7 +322,8 @@ class Daemon:
                 log.error("repair failed: %s", error)
                 continue
             for dvipa in missing:
-                log.warning("somebody removed %s; it is back", dvipa)
+                told = about("repair", dvipa=dvipa)
+                log.warning("somebody removed %s; it is back", dvipa, extra=told)
 
     def _spawn(self, work: object) -> None:
         assert asyncio.iscoroutine(work)
@@ -348,7 +354,7 @@ def _hurry() -> None:
 
 def main(path: Path) -> int:
     """Run the node that `path` (YAML) describes; returns the exit status."""
-    logs.set_up()
+    events = logs.set_up()
     try:
         configuration = load(path)
     except ConfigError as error:
@@ -363,7 +369,7 @@ def main(path: Path) -> int:
     if features.fatal():
         return 1
     try:
-        asyncio.run(Daemon(configuration, path, features).run())
+        asyncio.run(Daemon(configuration, path, features, events).run())
     except OSError as error:
         log.critical("cannot start: %s", error)
         return 1
@@ -373,7 +379,9 @@ def main(path: Path) -> int:
 def log_peer(event: PeerUp | PeerDown) -> None:
     """One line for each session that begins or ends: the first question after a takeover."""
     if isinstance(event, PeerUp):
-        log.info("peer %s (%s) is up", event.member.name, event.member.xcf)
+        told = about("peer", node=event.member.name, up=True)
+        log.info("peer %s (%s) is up", event.member.name, event.member.xcf, extra=told)
     else:
         level = logging.INFO if event.reason is DownReason.GOODBYE else logging.WARNING
-        log.log(level, "peer %s is down: %s", event.name, event.reason.value)
+        told = about("peer", node=event.name, up=False, reason=event.reason)
+        log.log(level, "peer %s is down: %s", event.name, event.reason.value, extra=told)

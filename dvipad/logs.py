@@ -7,6 +7,8 @@ import os
 import sys
 from typing import Final
 
+from dvipad.adapters.events import EventRing
+
 _PRIORITIES: Final = {
     logging.DEBUG: 7,
     logging.INFO: 6,
@@ -25,12 +27,14 @@ class JournalFormatter(logging.Formatter):
         return "\n".join(prefix + line for line in super().format(record).splitlines())
 
 
-def set_up() -> None:
-    """Log to standard error, for the journal when it listens there."""
+def set_up() -> EventRing:
+    """Log to standard error, for the journal when it listens there, and keep the last events."""
     handler = logging.StreamHandler(sys.stderr)
     if os.environ.get("JOURNAL_STREAM"):
         handler.setFormatter(JournalFormatter("%(message)s"))
     else:
         line = "%(asctime)s.%(msecs)03d %(levelname)s %(message)s"
         handler.setFormatter(logging.Formatter(line, "%H:%M:%S"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    events = EventRing()
+    logging.basicConfig(level=logging.INFO, handlers=[handler, events])
+    return events

@@ -1,97 +1,56 @@
-"""What the daemon answers the operator over the control socket."""
+"""What the daemon answers over its two sockets: everybody's reports, and the operator's orders."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dvipad.activation import Activation
-from dvipad.adapters.control import ControlError, ControlServer
+from dvipad.adapters.control import OWNER_ONLY, ControlError, ControlServer
 from dvipad.adapters.jsonable import jsonable
-from dvipad.address import Address
 from dvipad.config.errors import errors
 from dvipad.config.profile import check_profile
 from dvipad.core.orders import WHOLE_TARGET, Verb
-from dvipad.core.view import NodeView
+from dvipad.reports import Reports, read_address
 
 if TYPE_CHECKING:
     from dvipad.daemon import Daemon
 
 PORT_MAX: Final = 65_535
-CRT_ROWS_MAX: Final = 100_000
-"""Rows of the CRT in one answer, at the most."""
-CRT_ROWS: Final = 1_000
-"""Rows of the CRT in one answer, unless asked for more."""
+OWN_GROUP: Final = 0o660
 
 
 class Operator:
-    """Serves reports (``view``, ``crt``, ``counters``, ``config``) and orders (``vary``,
-    ``obeyfile``, ``vipa``, ``drained``)."""
+    """Serves reports on both sockets, and on the operator's also orders (``vary``, ``obeyfile``,
+    ``vipa``, ``drained``). The group of the daemon's user may ask for reports."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self.activation = Activation(daemon)
-        self._server = ControlServer(
-            daemon.config.paths.run / "control.sock",
-            {
-                "view": self._view,
-                "crt": self._crt,
-                "counters": self._counters,
-                "config": self._config,
-                "vary": self._vary,
-                "obeyfile": self._obeyfile,
-                "vipa": self._vipa,
-                "drained": self._drained,
-            },
+        reports = Reports(daemon).handlers()
+        orders = {
+            "vary": self._vary,
+            "obeyfile": self._obeyfile,
+            "vipa": self._vipa,
+            "drained": self._drained,
+        }
+        run = daemon.config.paths.run
+        self._servers = (
+            ControlServer(run / "control.sock", reports | orders, OWNER_ONLY),
+            ControlServer(run / "view.sock", reports, OWN_GROUP),
         )
 
     async def start(self) -> None:
-        """Listen for `dvipactl`."""
-        await self._server.start()
+        """Listen for `dvipactl` and `dvipad web`."""
+        for server in self._servers:
+            await server.start()
 
     async def stop(self) -> None:
         """Listen no more."""
-        await self._server.stop()
-
-    async def _view(self, _request: Mapping[str, Any]) -> dict[str, Any]:
-        seen = self._daemon.node.view()
-        wall_ms = time.time_ns() // 1_000_000
-        totals = await self._kernel(self._daemon.kernel.plane.totals)
-        view = await asyncio.to_thread(_view_json, seen, totals)
-        view["wall_ms"] = wall_ms
-        return {"view": view}
-
-    async def _crt(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        dvipa = _address(request.get("dvipa"))
-        limit = request.get("limit", CRT_ROWS)
-        if not isinstance(limit, int) or not 0 < limit <= CRT_ROWS_MAX:
-            raise ControlError(f"limit is a number from 1 to {CRT_ROWS_MAX}")
-        rows = await self._kernel(lambda: self._daemon.kernel.crt(dvipa))
-        shown = await asyncio.to_thread(jsonable, rows[:limit])
-        return {"total": len(rows), "rows": shown}
-
-    async def _counters(self, _request: Mapping[str, Any]) -> dict[str, Any]:
-        daemon = self._daemon
-        return {
-            "plane": await self._kernel(daemon.kernel.plane.counters),
-            "sockets": daemon.kernel.sockets.counters(),
-            "ranges": await self._kernel(daemon.kernel.ranges.counters),
-            "queue": daemon.queue.counters() if daemon.queue else {},
-            "care": dict(daemon.care.counters),
-            "mesh": dict(daemon.mesh.counters),
-            "runner": {"backlog": daemon.runner.backlog, "failures": daemon.runner.failures},
-            "pids": daemon.queue.pids() if daemon.queue else {},
-        }
-
-    async def _config(self, _request: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "profile": jsonable(self._daemon.profile),
-            "node": jsonable(self._daemon.config),
-        }
+        for server in self._servers:
+            await server.stop()
 
     async def _vary(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """An order: ``verb``, and ``dvipa`` or ``port`` where it takes one."""
@@ -99,7 +58,7 @@ class Operator:
             verb = Verb(request.get("verb"))
         except ValueError as error:
             raise ControlError(f"verb is one of {', '.join(v.value for v in Verb)}") from error
-        dvipa, port = _address(request.get("dvipa")), request.get("port", WHOLE_TARGET)
+        dvipa, port = read_address(request.get("dvipa")), request.get("port", WHOLE_TARGET)
         if type(port) is not int or not 0 <= port <= PORT_MAX:
             raise ControlError(f"port is a number from 1 to {PORT_MAX}")
         if dvipa is not None and self._daemon.node.owners.get(dvipa) is None:
@@ -125,7 +84,7 @@ class Operator:
         """``verb`` activate or delete, and ``dvipa``: an address of a VIPARANGE. Answers with a
         result of MODDVIPA, and the reason when nothing was done."""
         verbs = {"activate": self.activation.activate, "delete": self.activation.delete}
-        work, dvipa = verbs.get(str(request.get("verb"))), _address(request.get("dvipa"))
+        work, dvipa = verbs.get(str(request.get("verb"))), read_address(request.get("dvipa"))
         if work is None or dvipa is None:
             raise ControlError(f"verb is one of {', '.join(verbs)}, and takes a dvipa")
         try:
@@ -137,24 +96,6 @@ class Operator:
     async def _drained(self, _request: Mapping[str, Any]) -> dict[str, Any]:
         """Whether no connection of a DVIPA ends here."""
         hidden = frozenset(self._daemon.node.target.hidden)
-        return {"drained": await self._kernel(lambda: self._daemon.kernel.idle(hidden))}
-
-    async def _kernel(self, work: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._daemon.thread, work)
-
-
-def _address(text: object) -> Address | None:
-    if text is None:
-        return None
-    try:
-        return ip_address(str(text))
-    except ValueError as error:
-        raise ControlError(f"{text!r} is no IP address") from error
-
-
-def _view_json(seen: NodeView, totals: Mapping[tuple[Address, int, Address], int]) -> Any:
-    """What the node sees, with the connections that every target was given."""
-    view = jsonable(seen)
-    for row, target in zip(view["targets"], seen.targets, strict=True):
-        row["total"] = totals.get((target.dvipa, target.port, target.xcf), 0)
-    return view
+        loop = asyncio.get_running_loop()
+        idle = await loop.run_in_executor(self._daemon.thread, self._daemon.kernel.idle, hidden)
+        return {"drained": idle}

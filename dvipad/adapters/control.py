@@ -21,6 +21,7 @@ CLIENTS_MAX: Final = 32
 PIECE: Final = 250
 """Items of a list that are made JSON at once: the daemon does nothing else meanwhile, and a list of
 50,000 connections would take as long as it takes others to believe that it is dead."""
+OWNER_ONLY: Final = 0o600
 IDLE_S: Final = 60.0
 """A client that says nothing for so long is dropped."""
 
@@ -34,10 +35,11 @@ class ControlError(Exception):
 
 
 class ControlServer:
-    """Serves `handlers`, by command, on a Unix socket that only the daemon's user may open."""
+    """Serves `handlers`, by command, on a Unix socket with the permissions `mode`."""
 
-    def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, path: Path, handlers: Mapping[str, Handler], mode: int) -> None:
         self._path = path
+        self._mode = mode
         self._handlers = handlers
         self._server: asyncio.Server | None = None
         self._clients = 0
@@ -49,7 +51,7 @@ class ControlServer:
         self._server = await asyncio.start_unix_server(
             self._client, path=str(self._path), limit=LINE_MAX
         )
-        self._path.chmod(0o600)
+        self._path.chmod(self._mode)
 
     async def stop(self) -> None:
         """Listen no more."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from dvipad.adapters.events import about
 from dvipad.adapters.storage import why_not_writable
 from dvipad.adapters.troubles import Patience, Persistence, Stalls, Trouble
 from dvipad.adapters.uplinks import Changes, routed, works
@@ -166,9 +167,12 @@ class Health:
         now = self._persistence.reported
         for trouble in sorted(now - self._told, key=lambda each: each.value):
             self._counters[f"trouble_{trouble.name.lower()}"] += 1
-            log.warning('trouble="%s" detail="%s"', trouble.value, self._present.get(trouble, ""))
+            told = about("trouble", trouble=trouble, over=False)
+            detail = self._present.get(trouble, "")
+            log.warning('trouble="%s" detail="%s"', trouble.value, detail, extra=told)
         for trouble in sorted(self._told - now, key=lambda each: each.value):
-            log.warning('trouble over="%s"', trouble.value)
+            told = about("trouble", trouble=trouble, over=True)
+            log.warning('trouble over="%s"', trouble.value, extra=told)
         changed, self._told = now != self._told, now
         self._arm()
         if changed:

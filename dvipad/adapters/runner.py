@@ -15,6 +15,8 @@ from dataclasses import replace
 from itertools import count
 from typing import Final, Protocol
 
+from dvipad.adapters.events import about
+from dvipad.adapters.jsonable import jsonable
 from dvipad.adapters.kernel import Kernel, KernelEffect, describe
 from dvipad.adapters.lanes import Lane, NewestList, Turn, concerns, gives_up
 from dvipad.address import Address
@@ -85,7 +87,8 @@ class Runner:
                 log_decision(effect)
                 self._heard(effect)
             elif isinstance(effect, Refusal):
-                log.warning('dvipa=%s refused="%s"', effect.dvipa, effect.reason)
+                told = about("refusal", dvipa=effect.dvipa, reason=effect.reason)
+                log.warning('dvipa=%s refused="%s"', effect.dvipa, effect.reason, extra=told)
                 self._heard(effect)
             else:
                 self._queue.put_nowait(Turn(next(self._numbers), effect))
@@ -230,4 +233,5 @@ def log_decision(decision: Decision) -> None:
         decision.epoch,
         decision.owner,
         f' detail="{decision.detail}"' if decision.detail else "",
+        extra=about("decision", **jsonable(decision)),
     )

@@ -19,6 +19,13 @@ OK: Final = 0
 REFUSED: Final = 2
 """Exit status when a configuration has an error, or the command line has."""
 
+_WORK: Final = {
+    "run": ("dvipad.daemon", "main"),
+    "web": ("dvipad.web.server", "main"),
+    "cleanup": ("dvipad.cleanup", "cleanup"),
+}
+"""Commands that take a node file, and what does them: imported when it is needed."""
+
 _EPILOG: Final = """\
 files:
   A name that ends in .yaml or .yml is a node file: who this node is, its uplinks, its peers.
@@ -30,6 +37,7 @@ examples:
   dvipad --check lb1.yaml lb2.yaml t1.yaml   and do these nodes fit together?
   dvipad --show /etc/dvipad/profile          print it as understood: defaults, no abbreviations
   dvipad run /etc/dvipad/node.yaml           run the daemon in the foreground (needs root)
+  dvipad web /etc/dvipad/node.yaml           page and metrics of that daemon, by HTTP (port 4781)
   dvipad cleanup /etc/dvipad/node.yaml       after it stopped: leave nothing of it on this host
   dvipad lab up                              a whole cluster on this host, in network namespaces
   dvipad lab --help                          what else the lab can do
@@ -100,6 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     run = commands.add_parser("run", help="run the daemon of a node, in the foreground")
     run.add_argument("node", type=Path, metavar="NODE.yaml", help="the node file")
+    serve = commands.add_parser(
+        "web", help="serve the page and the metrics of a running node, over HTTP"
+    )
+    serve.add_argument("node", type=Path, metavar="NODE.yaml", help="the node file")
     clean = commands.add_parser(
         "cleanup", help="remove what a stopped daemon left: hidden addresses, eBPF programs, rules"
     )
@@ -120,9 +132,9 @@ def _command(options: argparse.Namespace) -> int:
         return _check(options.check)
     if options.show:
         return _show(options.show)
-    if options.command in ("run", "cleanup"):
-        name, verb = ("daemon", "main") if options.command == "run" else ("cleanup", "cleanup")
-        work = getattr(importlib.import_module(f"dvipad.{name}"), verb)
+    if options.command in _WORK:
+        module, function = _WORK[options.command]
+        work = getattr(importlib.import_module(module), function)
         return cast(int, work(options.node))
     _parser().print_help(sys.stderr)
     return REFUSED

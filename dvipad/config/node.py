@@ -13,6 +13,7 @@ from dvipad.config.health import HealthConfig, read_health
 from dvipad.config.model import NOWHERE, Position
 from dvipad.config.source import read_source
 from dvipad.config.values import read_address, read_number, why_not_unicast
+from dvipad.config.web import WebConfig, read_web
 from dvipad.config.words import Direct, Quorum, Tunnel, Xdp, one_of
 from dvipad.config.yamldoc import Document, Mapping
 
@@ -39,6 +40,7 @@ _KEYS: Final = (
     "tables",
     "quorum",
     "health",
+    "web",
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _INTERFACE: Final = re.compile(r"[^\s/:\x00-\x1f]{1,15}")
@@ -142,6 +144,7 @@ class NodeConfig:
     quorum: Quorum = Quorum.NONE
     health: HealthConfig = field(default_factory=HealthConfig)
     xdp: Xdp = Xdp.OFF
+    web: WebConfig = field(default_factory=WebConfig)
     position: Position = field(default=NOWHERE, compare=False)
     profile_position: Position = field(default=NOWHERE, compare=False)
     """Where `xcf` and `profile` stand, for problems between files."""
@@ -246,6 +249,7 @@ def _read(top: Mapping, folder: Path) -> NodeConfig | None:
         quorum or Quorum.NONE,
         read_health(top),
         xdp,
+        read_web(top),
         _position(top, "xcf"),
         _position(top, "profile"),
     )

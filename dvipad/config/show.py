@@ -158,6 +158,8 @@ def show_node(node: NodeConfig) -> str:
     lines += _section("queue", node.queue)
     lines += _section("tables", node.tables)
     lines += _section("health", node.health)
+    listen = ", ".join(_quoted(str(address)) for address in node.web.listen)
+    lines.append(f"web: {{port: {node.web.port}, listen: [{listen}]}}")
     return "\n".join(lines) + "\n"
 
 

@@ -37,7 +37,8 @@ from dvipad.config.node import (
     TimersConfig,
 )
 from dvipad.config.values import network_of
-from dvipad.config.words import Direct, Quorum, Tunnel
+from dvipad.config.web import WebConfig
+from dvipad.config.words import Direct, Quorum, Tunnel, Xdp
 
 _DVIPA4 = int(IPv4Address("198.18.0.0"))
 _DVIPA6 = int(IPv6Address("2001:db8::"))
@@ -169,6 +170,11 @@ _paths = st.builds(
 )
 
 _healths = st.builds(HealthConfig, st.booleans(), st.booleans(), **_numbers(HEALTH_LIMITS))
+_webs = st.builds(
+    WebConfig,
+    st.integers(1, 65_535),
+    st.lists(_addresses, max_size=3, unique=True).map(tuple),
+)
 
 
 @st.composite
@@ -197,4 +203,6 @@ def nodes(draw: st.DrawFn) -> NodeConfig:
         draw(st.builds(TablesConfig, **_numbers(TABLE_LIMITS))),
         draw(st.sampled_from(Quorum)),
         draw(_healths),
+        draw(st.sampled_from(Xdp)),
+        draw(_webs),
     )

@@ -12,6 +12,7 @@ from dvipad.config.errors import ConfigError, Problem, Severity
 from dvipad.config.health import HealthConfig
 from dvipad.config.model import Profile
 from dvipad.config.node import NodeConfig, Peer, TimersConfig, parse_node
+from dvipad.config.web import WebConfig
 from dvipad.config.words import Direct, Tunnel, Xdp
 
 LEAST = "node: t1\nxcf: 192.0.2.11\nuplinks: [eth0]\n"
@@ -36,6 +37,7 @@ def test_everything_can_be_said() -> None:
         " '[2001:db8::5]']\nmesh: {port: 77}\ntunnel: gre\nprofile: p/x\n"
         "paths: {run: /run/x, bpffs: /sys/fs/bpf/x}\ntimers: {dead_ms: 900}\n"
         "health: {enabled: True, rejoin: false, clear_ms: 5}\nxdp: Native\ndirect: off\n"
+        "web: {port: 80, listen: ['::', 192.0.2.11]}\n"
     )
     parsed = parse_node(text, "n.yaml", Path("/etc"))
     assert not parsed.problems
@@ -49,6 +51,7 @@ def test_everything_can_be_said() -> None:
         Peer(ip_address("2001:db8::5"), 77),
     )
     assert node.health == HealthConfig(rejoin=False, clear_ms=5)
+    assert node.web == WebConfig(80, (ip_address("::"), ip_address("192.0.2.11")))
     assert (node.xdp, node.direct) == (Xdp.NATIVE, Direct.OFF)
     assert (node.tunnel, node.profile, node.timers.dead_ms) == (Tunnel.GRE, Path("/etc/p/x"), 900)
 
@@ -81,6 +84,9 @@ def test_one_seed_peer_needs_no_list() -> None:
         ("health: {enabled: 1}", 19, "enabled is not"),
         ("health: {persist_ms: -1}", 22, "persist_ms is not"),
         ("health: {rejoins: true}", 10, "unknown key"),
+        ("web: {listen: [192.0.2.1, 192.0.2.1]}", 27, "listed before"),
+        ("web: {listen: everywhere}", 15, "listen is not valid"),
+        ("web: {port: 0}", 13, "port is not such a number"),
         ("timers: {heartbeat: 5}", 10, "unknown key"),
         ("timers: {heartbeat_ms: 1}", 24, "heartbeat_ms is not"),
         ("timers: {heartbeat_ms: 0x64}", 24, "heartbeat_ms is not"),

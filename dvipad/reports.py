@@ -1,0 +1,123 @@
+"""What the daemon tells everybody who may look: reports that change nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from dvipad.adapters.control import ControlError, Handler
+from dvipad.adapters.jsonable import jsonable
+from dvipad.address import Address
+from dvipad.core.view import NodeView
+
+if TYPE_CHECKING:
+    from dvipad.daemon import Daemon
+
+T = TypeVar("T")
+
+CRT_ROWS_MAX: Final = 100_000
+"""Rows of the CRT in one answer, at the most."""
+CRT_ROWS: Final = 1_000
+"""Rows of the CRT in one answer, unless asked for more."""
+WAIT_MAX_S: Final = 30
+"""A reader of events waits so long for the next one, at the most."""
+
+
+class Reports:
+    """Serves ``view``, ``crt``, ``counters``, ``config`` and ``events``."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+
+    def handlers(self) -> dict[str, Handler]:
+        """The commands, by name."""
+        return {
+            "view": self._view,
+            "crt": self._crt,
+            "counters": self._counters,
+            "config": self._config,
+            "events": self._events,
+        }
+
+    async def _view(self, _request: Mapping[str, Any]) -> dict[str, Any]:
+        seen = self._daemon.node.view()
+        wall_ms = time.time_ns() // 1_000_000
+        totals = await self._kernel(self._daemon.kernel.plane.totals)
+        view = await asyncio.to_thread(_view_json, seen, totals)
+        view["wall_ms"] = wall_ms
+        return {"view": view}
+
+    async def _crt(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        dvipa = read_address(request.get("dvipa"))
+        limit = request.get("limit", CRT_ROWS)
+        if not isinstance(limit, int) or not 0 < limit <= CRT_ROWS_MAX:
+            raise ControlError(f"limit is a number from 1 to {CRT_ROWS_MAX}")
+        rows = await self._kernel(lambda: self._daemon.kernel.crt(dvipa))
+        shown = await asyncio.to_thread(jsonable, rows[:limit])
+        return {"total": len(rows), "rows": shown}
+
+    async def _counters(self, _request: Mapping[str, Any]) -> dict[str, Any]:
+        daemon = self._daemon
+        return {
+            "plane": await self._kernel(daemon.kernel.plane.counters),
+            "sockets": daemon.kernel.sockets.counters(),
+            "ranges": await self._kernel(daemon.kernel.ranges.counters),
+            "queue": daemon.queue.counters() if daemon.queue else {},
+            "care": dict(daemon.care.counters),
+            "mesh": dict(daemon.mesh.counters),
+            "runner": {"backlog": daemon.runner.backlog, "failures": daemon.runner.failures},
+            "pids": daemon.queue.pids() if daemon.queue else {},
+        }
+
+    async def _config(self, _request: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "profile": jsonable(self._daemon.profile),
+            "node": jsonable(self._daemon.config),
+        }
+
+    async def _events(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Those after number ``after`` (0: all that are kept); if there is none, waits ``wait_s``
+        seconds for one. ``lost``: forgotten before they were asked for."""
+        after, wait_s = request.get("after", 0), request.get("wait_s", 0)
+        if type(after) is not int or after < 0:
+            raise ControlError("after is the number of an event, or 0")
+        if type(wait_s) not in (int, float) or not 0 <= wait_s <= WAIT_MAX_S:
+            raise ControlError(f"wait_s is a number of seconds from 0 to {WAIT_MAX_S}")
+        if wait_s:
+            await self._daemon.events.wait(after, wait_s)
+        events, lost = self._daemon.events.after(after)
+        rows = [
+            {
+                "number": event.number,
+                "wall_ms": event.wall_ms,
+                "level": event.level,
+                "text": event.text,
+                **event.about,
+            }
+            for event in events
+        ]
+        return {"events": rows, "lost": lost, "newest": self._daemon.events.newest}
+
+    async def _kernel(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._daemon.thread, work)
+
+
+def read_address(text: object) -> Address | None:
+    """The address `text` of a request, None if there is none; raises `ControlError`."""
+    if text is None:
+        return None
+    try:
+        return ip_address(str(text))
+    except ValueError as error:
+        raise ControlError(f"{text!r} is no IP address") from error
+
+
+def _view_json(seen: NodeView, totals: Mapping[tuple[Address, int, Address], int]) -> Any:
+    """What the node sees, with the connections that every target was given."""
+    view = jsonable(seen)
+    for row, target in zip(view["targets"], seen.targets, strict=True):
+        row["total"] = totals.get((target.dvipa, target.port, target.xcf), 0)
+    return view

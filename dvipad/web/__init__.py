@@ -1,0 +1,1 @@
+"""`dvipad web`: page, metrics and health over HTTP, in a process that can change nothing."""
