@@ -23,7 +23,11 @@ REPORT_AGAIN_MS = 6_000
 too young for a comparison then (`distributor.SNAPSHOT_MARGIN_MS`) are not any more."""
 HUSH_MS: Final = 1_000
 """A former owner that lives, but does not answer the new one, is told by witnesses that it is
-none; what it still forwarded until then is heard of within this time."""
+none, or the lease of its dead daemon ends; what it still forwarded until then is heard of within
+this time."""
+REPORT_SOON_MS: Final = 500
+"""After a move a target lists its connections once more so soon: a former owner may have forwarded
+SYNs after the first list. Within `HUSH_MS`, so that the client's next packet finds its entry."""
 SHOW_AGAIN_MS: Final = 20
 """What this node is to a DVIPA as a target is tried again so soon after it failed: until then it
 may look like the owner that it was."""

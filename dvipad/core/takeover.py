@@ -30,7 +30,7 @@ from dvipad.core.effects import (
     SetDvipa,
     Step,
 )
-from dvipad.core.membership import Claim, Life
+from dvipad.core.membership import Claim, Life, Peer
 from dvipad.core.ranges import RANGE_RANK
 from dvipad.core.triggers import Facts
 from dvipad.core.vipa import Action, Ownership, State, Trigger
@@ -211,13 +211,14 @@ class Takeover:
         }
 
     def _rival_acts(self, vipa: Ownership) -> bool:
-        """Whether a former owner, that is not dead to all, may not know yet that it is none."""
+        """Whether a former owner, that is not dead to all, may not know yet that it is none, or a
+        kernel whose daemon died may still act for one."""
         if self._context.now_ms >= vipa.hushed_until_ms:
             return False
         membership = self._context.membership
         mentioned = membership.mentioned()
         return any(
-            (entry.owner and (peer.life is not Life.DEAD or peer.member.name in mentioned))
+            (entry.owner and (_acts(peer) or peer.member.name in mentioned))
             or (peer.life is Life.UP and not peer.listed)
             for peer in membership
             if (entry := peer.entries.get(vipa.dvipa)) is not None
@@ -318,6 +319,10 @@ class Takeover:
         vipa.crt_dump = None
         self.collections.pop(vipa.dvipa, None)
         self._show(vipa.dvipa)
+
+
+def _acts(peer: Peer) -> bool:
+    return peer.life is not Life.DEAD or peer.unattended
 
 
 def _forget_talks(vipa: Ownership) -> None:

@@ -10,7 +10,13 @@ from dvipad.address import Address, order
 from dvipad.config.model import Distribute
 from dvipad.core import crt
 from dvipad.core.agenda import Agenda
-from dvipad.core.context import IDLE_AGAIN_MS, REPORT_AGAIN_MS, SHOW_AGAIN_MS, Context
+from dvipad.core.context import (
+    IDLE_AGAIN_MS,
+    REPORT_AGAIN_MS,
+    REPORT_SOON_MS,
+    SHOW_AGAIN_MS,
+    Context,
+)
 from dvipad.core.dpt import Dpt, target_spec
 from dvipad.core.effects import (
     Broadcast,
@@ -218,7 +224,8 @@ class Target:
         if reported.get(name) == mark:
             return
         reported[name] = mark
-        self._reports.set((dvipa, name), self._context.now_ms + REPORT_AGAIN_MS)
+        delays_ms = (REPORT_SOON_MS, REPORT_AGAIN_MS) if epoch > 1 else (REPORT_AGAIN_MS,)
+        self._reports.set((dvipa, name), *(self._context.now_ms + each for each in delays_ms))
         self._list(dvipa, name, epoch)
 
     def released(self, dvipa: Address, name: str) -> None:

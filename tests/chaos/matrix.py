@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from dvipad.config.node import TimersConfig
 from dvipad.lab import faults
 from tests.chaos.scene import WAIT_S, Scene, hold
 
@@ -18,6 +19,8 @@ CUT_S: Final = 4.0
 LOSS_S: Final = 8.0
 LOSS_PERCENT: Final = 20.0
 FLAPS: Final = 3
+LATE_S: Final = (-1.5, 0.5)
+"""A daemon needs about a second to start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,17 @@ def _kill(name: str) -> Act:
 def _kill_and_restart(name: str) -> Act:
     def act(scene: Scene) -> None:
         _kill_daemon(scene, name)
+        scene.restart(name)
+
+    return act
+
+
+def _kill_and_restart_late(name: str) -> Act:
+    """It comes back when a backup takes over: a little before, meanwhile, or a little later."""
+
+    def act(scene: Scene) -> None:
+        _kill_daemon(scene, name)
+        hold(TimersConfig().restart_grace_ms / 1000 + scene.random.uniform(*LATE_S))
         scene.restart(name)
 
     return act
@@ -187,6 +201,7 @@ def _take_lb1_away(scene: Scene) -> None:
 
 MATRIX: Final = (
     Fault("daemon-kill-restart", _kill_and_restart("lb1")),
+    Fault("daemon-kill-restart-late", _kill_and_restart_late("lb1"), owner=None, moves=None),
     Fault("daemon-kill-for-good", _kill("lb1"), _restart("lb1"), owner="lb2", moves=2),
     Fault("worker-kill", _signal_worker(signal.SIGKILL)),
     Fault("worker-stall", _signal_worker(signal.SIGSTOP)),

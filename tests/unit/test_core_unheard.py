@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dvipad.config.model import Define, DistMethod, Distribute, PortRange, Profile
-from dvipad.core.context import FORGET_MS, HUSH_MS
-from dvipad.core.effects import SetDvipa
+from dvipad.core.context import FORGET_MS, HUSH_MS, Timers
+from dvipad.core.effects import Send, SetDvipa
 from dvipad.core.inputs import ProfileChanged
 from dvipad.core.vipa import State
 from dvipad.wire.events import DownReason, MessageReceived, PeerDown, PeerUp
@@ -69,6 +71,36 @@ def test_unknown_packets_wait_while_a_former_owner_may_still_forward() -> None:
     assert driver.node.deadline() is not None
     driver.pass_time(HUSH_MS)
     assert not withholds(driver)
+
+
+def test_unknown_packets_wait_while_the_kernel_of_a_dead_daemon_may_still_forward() -> None:
+    """It does so until its lease is over, and chooses targets for SYNs that the new owner does not
+    know: what comes of them is heard of when the targets list again."""
+    driver = Driver()
+    driver.feed(MessageReceived("lb2", OWNED))
+    driver.feed(PeerDown("lb2", DownReason.LOST))
+    driver.pass_time(Timers().dead_ms)
+    has_nothing(driver, TARGET)
+    assert driver.state is State.ACTIVE
+    assert withholds(driver)
+    driver.pass_time(HUSH_MS)
+    assert not withholds(driver)
+
+
+@pytest.mark.parametrize(("epoch", "lists"), [(1, 1), (5, 2)])
+def test_a_target_lists_again_before_unknown_packets_are_refused(epoch: int, lists: int) -> None:
+    """After the first owner ever there is nothing that another one may have forwarded meanwhile."""
+    row = Distribute(DVIPA, (PortRange(80, 80),), None, DistMethod.ROUNDROBIN)
+    driver = Driver(profile=Profile())
+    claim = VipaList((VipaEntry(DVIPA, 100, True, True, epoch, (row,)),))
+    driver.feed(MessageReceived("lb2", claim))
+    driver.pass_time(HUSH_MS)
+    lasts = [
+        effect
+        for effect in driver.effects
+        if isinstance(effect, Send) and isinstance(effect.message, NewConn) and effect.message.last
+    ]
+    assert len(lasts) == lists
 
 
 def test_an_owner_that_is_dead_to_all_delays_nothing() -> None:
