@@ -22,9 +22,9 @@ REPORT_AGAIN_MS = 6_000
 """A target lists its connections once more so long after it had to list them: entries that were
 too young for a comparison then (`distributor.SNAPSHOT_MARGIN_MS`) are not any more."""
 HUSH_MS: Final = 1_000
-"""A former owner that lives, but does not answer the new one, is told by witnesses that it is
-none, or the lease of its dead daemon ends; what it still forwarded until then is heard of within
-this time."""
+"""A former owner that the new one does not hear may act as one for a while: cut off, until it is
+told by witnesses; with a dead daemon, until the lease ends. What it forwarded until the clients
+had learnt the new place is heard of from the targets within this time."""
 REPORT_SOON_MS: Final = 500
 """After a move a target lists its connections once more so soon: a former owner may have forwarded
 SYNs after the first list. Within `HUSH_MS`, so that the client's next packet finds its entry."""

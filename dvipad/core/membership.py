@@ -34,8 +34,7 @@ class Claim:
 
 @dataclass(slots=True)
 class Peer:
-    """Another node. `since_ms`: when it came to `life`; `answered_ms`: last sign of its host.
-    `unattended`: its daemon died first; whatever its host is now, its kernel went on without."""
+    """Another node. `since_ms`: when it came to `life`; `answered_ms`: last sign of its host."""
 
     member: Member
     life: Life
@@ -48,7 +47,6 @@ class Peer:
     reaches: frozenset[str] = frozenset()
     witnessed: dict[Address, Claim] = field(default_factory=dict)
     left: bool = False
-    unattended: bool = False
 
 
 def make_claim(epoch: int, rank: int, name: str) -> Claim:
@@ -97,7 +95,6 @@ class Membership:
         peer.since_ms = peer.answered_ms = now_ms
         if reason in (DownReason.LOST, DownReason.PROTOCOL):
             peer.life = Life.LOST
-            peer.unattended = True
         else:
             peer.life = Life.DEAD
             peer.left = reason is DownReason.GOODBYE

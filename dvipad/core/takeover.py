@@ -30,7 +30,7 @@ from dvipad.core.effects import (
     SetDvipa,
     Step,
 )
-from dvipad.core.membership import Claim, Life, Peer
+from dvipad.core.membership import Claim, Life
 from dvipad.core.ranges import RANGE_RANK
 from dvipad.core.triggers import Facts
 from dvipad.core.vipa import Action, Ownership, State, Trigger
@@ -211,16 +211,13 @@ class Takeover:
         }
 
     def _rival_acts(self, vipa: Ownership) -> bool:
-        """Whether a former owner, that is not dead to all, may not know yet that it is none, or a
-        kernel whose daemon died may still act for one."""
+        """Whether a former owner may not know yet that it is none: it may be cut off and not dead,
+        or dead with a kernel that goes on until the lease ends."""
         if self._context.now_ms >= vipa.hushed_until_ms:
             return False
-        membership = self._context.membership
-        mentioned = membership.mentioned()
         return any(
-            (entry.owner and (_acts(peer) or peer.member.name in mentioned))
-            or (peer.life is Life.UP and not peer.listed)
-            for peer in membership
+            entry.owner or (peer.life is Life.UP and not peer.listed)
+            for peer in self._context.membership
             if (entry := peer.entries.get(vipa.dvipa)) is not None
         )
 
@@ -319,10 +316,6 @@ class Takeover:
         vipa.crt_dump = None
         self.collections.pop(vipa.dvipa, None)
         self._show(vipa.dvipa)
-
-
-def _acts(peer: Peer) -> bool:
-    return peer.life is not Life.DEAD or peer.unattended
 
 
 def _forget_talks(vipa: Ownership) -> None:
