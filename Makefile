@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DELETE_ON_ERROR:
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/installed objects ## system packages, .venv with the commands in it, eBPF objects
 
@@ -65,8 +65,21 @@ build/packages-vm: scripts/packages-vm
 vmlab: install build/packages-vm ## end-to-end tests on a stock Debian kernel, emulated
 	@nice $(RUN)/python -m dvipad.vmlab $(VMLAB_ARGS)
 
+wheel: build/packages ## build/dist/dvipad-*.whl, with the eBPF objects in it
+	@$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir build/dist .
+
+deb: build/packages build/packages-deb ## build/dist/dvipad_*.deb
+	@scripts/deb
+
+build/packages-deb: scripts/packages-deb
+	@scripts/packages-deb
+	@mkdir -p $(@D) && touch $@
+
+package-test: install build/packages-deb ## the .deb on a fresh Debian: install, use, purge
+	@$(RUN)/pytest -q tests/package
+
 clean: ## remove everything that was built
 	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install objects test lint simulate demo bench chaos vmlab clean
+.PHONY: help install objects test lint simulate demo bench chaos vmlab wheel deb package-test clean

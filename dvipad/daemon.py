@@ -255,6 +255,11 @@ class Daemon:
 
     def reload(self) -> None:
         """Follow the profile file as it is now; with a defect in it nothing changes (D11)."""
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1_000}")
+        self._read_again()
+        notify("READY=1")
+
+    def _read_again(self) -> None:
         try:
             configuration = load(self._path)
         except ConfigError as error:
@@ -316,6 +321,7 @@ class Daemon:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._repair_now.wait(), REPAIR_INTERVAL_S)
             self._repair_now.clear()
+            notify("WATCHDOG=1")  # both the loop and the thread of the kernel got here
             try:
                 missing = await loop.run_in_executor(self.thread, self.kernel.repair)
             except OSError as error:
@@ -346,6 +352,8 @@ class Daemon:
 def _hurry() -> None:
     """Heartbeats must leave in time, whatever else this host does: a late one is a takeover."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    if os.getpriority(os.PRIO_PROCESS, 0) <= NICE:
+        return  # the service manager did it
     try:
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
     except PermissionError:

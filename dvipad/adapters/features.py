@@ -11,7 +11,7 @@ from typing import Final
 from netfilterqueue import NetfilterQueue
 
 from dvipad.adapters.bpf.libbpf import BpfError, library
-from dvipad.adapters.commands import Run, run_command
+from dvipad.adapters.commands import ELSEWHERE, Run, run_command
 from dvipad.adapters.guard import probe_guard
 from dvipad.adapters.inet_diag import InetDiag
 from dvipad.adapters.rules import Backend, probe
@@ -21,7 +21,12 @@ TRACEPOINT_BTF: Final = "btf_trace_inet_sock_set_state"
 _BTF_KIND_TYPEDEF: Final = 8
 _PROGRAM_TC: Final = 3
 _MAP_LRU_HASH: Final = 9
-_CAPABILITIES: Final = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW", 21: "CAP_SYS_ADMIN"}
+_CAPABILITIES: Final = {
+    12: "CAP_NET_ADMIN",
+    13: "CAP_NET_RAW",
+    38: "CAP_PERFMON",
+    39: "CAP_BPF",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +172,7 @@ def _has_bpf() -> bool:
 
 
 def _has_clsact(run: Run) -> bool:
-    return run(["unshare", "--net", "tc", "qdisc", "add", "dev", "lo", "clsact"], "").code == 0
+    return run([*ELSEWHERE, "tc", "qdisc", "add", "dev", "lo", "clsact"], "").code == 0
 
 
 def _has_inet_diag() -> bool:

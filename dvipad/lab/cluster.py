@@ -48,6 +48,7 @@ class Cluster:
         self.spec = spec
         self.paths = LabPaths(spec.prefix)
         self.daemons = daemons
+        self.wrapper: tuple[str, ...] = ()  # what daemons are run by
         self.cuts: set[tuple[str, str]] = set()
         self.losses: dict[str, float] = {}
         self._children: list[subprocess.Popen[Any]] = []
@@ -199,7 +200,8 @@ class Cluster:
         """Start the daemon of a host; returns its process id. It appends to the host's log."""
         if self.daemon_alive(name):
             raise LabError(f"{name}: the daemon runs already")
-        argv = [sys.executable, "-m", "dvipad.cli.dvipad", "run", str(self.paths.node_file(name))]
+        command = [sys.executable, "-m", "dvipad.cli.dvipad", "run"]
+        argv = [*self.wrapper, *command, str(self.paths.node_file(name))]
         with self.paths.log(name).open("a") as log:
             child = self.popen(name, argv, stdout=log, stderr=log)
         self.paths.pid_file(name).write_text(f"{child.pid}\n")

@@ -18,7 +18,7 @@ SEEN_MARK: Final = 0x64760002
 
 DEFAULT_PIN_DIR: Final = Path("/sys/fs/bpf/dvipad")
 OBJECT_NAME: Final = "distribute.bpf.o"
-INSTALLED_OBJECTS: Final = Path("/usr/lib/dvipad/bpf")
+INSTALLED_OBJECTS: Final = Path(__file__).resolve().parent / "objects"
 _REPOSITORY_OBJECTS: Final = Path(__file__).resolve().parents[3] / "build" / "bpf"
 
 OUTER_HEADER: Final = {4: 20, 6: 40}
@@ -31,7 +31,7 @@ _MSS_MIN: Final = 88
 
 
 def object_file(name: str) -> Path:
-    """Where a compiled eBPF object is: in the repository's build folder, or installed."""
+    """Where a compiled eBPF object is: in the repository's build folder, or in the package."""
     built = _REPOSITORY_OBJECTS / name
     return built if built.is_file() else INSTALLED_OBJECTS / name
 

@@ -1,0 +1,1 @@
+"""The .deb on a fresh Debian: `make package-test`."""
