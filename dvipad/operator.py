@@ -13,12 +13,11 @@ from dvipad.adapters.jsonable import jsonable
 from dvipad.config.errors import errors
 from dvipad.config.profile import check_profile
 from dvipad.core.orders import WHOLE_TARGET, Verb
-from dvipad.reports import Reports, read_address
+from dvipad.reports import PORT_MAX, Reports, read_address
 
 if TYPE_CHECKING:
     from dvipad.daemon import Daemon
 
-PORT_MAX: Final = 65_535
 OWN_GROUP: Final = 0o660
 
 

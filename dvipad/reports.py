@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from dvipad.adapters.bpf.crt import Wanted
 from dvipad.adapters.control import ControlError, Handler
 from dvipad.adapters.jsonable import jsonable
 from dvipad.address import Address
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PORT_MAX: Final = 65_535
 CRT_ROWS_MAX: Final = 100_000
 """Rows of the CRT in one answer, at the most."""
 CRT_ROWS: Final = 1_000
@@ -55,7 +57,11 @@ class Reports:
         limit = request.get("limit", CRT_ROWS)
         if not isinstance(limit, int) or not 0 < limit <= CRT_ROWS_MAX:
             raise ControlError(f"limit is a number from 1 to {CRT_ROWS_MAX}")
-        rows = await self._kernel(lambda: self._daemon.kernel.crt(dvipa))
+        client, port = read_address(request.get("client")), request.get("client_port")
+        if port is not None and (type(port) is not int or not 0 < port <= PORT_MAX):
+            raise ControlError(f"client_port is a number from 1 to {PORT_MAX}")
+        wanted = Wanted(dvipa, client, port)
+        rows = await self._kernel(lambda: self._daemon.kernel.crt(wanted))
         shown = await asyncio.to_thread(jsonable, rows[:limit])
         return {"total": len(rows), "rows": shown}
 

@@ -21,7 +21,7 @@ from dvipad.adapters.addresses import Addresses
 from dvipad.adapters.announce import Announcer
 from dvipad.adapters.bind_events import BindSettings
 from dvipad.adapters.bpf import layout
-from dvipad.adapters.bpf.crt import CrtRow
+from dvipad.adapters.bpf.crt import CrtRow, Wanted
 from dvipad.adapters.bpf.libbpf import BpfError
 from dvipad.adapters.bpf.mtu import TunnelMtu
 from dvipad.adapters.bpf.plane import DataPlane
@@ -341,9 +341,9 @@ class Kernel:
                 log.log(level, "tunnel to %s %s", names, mtu.text(self.plane.uplink_mtu))
         self._tunnels = found
 
-    def crt(self, dvipa: Address | None) -> list[CrtRow]:
+    def crt(self, wanted: Wanted) -> list[CrtRow]:
         """The CRT, from the map that holds it."""
-        return self.plane.crt(dvipa)
+        return self.plane.crt(wanted)
 
 
 def describe(error: OSError) -> str:

@@ -1,6 +1,7 @@
 """The web server of a node. It asks the daemon for reports, and has no other way to it.
 
-``/healthz``: the daemon answers. ``/readyz``: the node has joined, and knows of no trouble.
+``/healthz``: the daemon answers. ``/readyz``: the node has joined, and knows of no trouble. The
+page is in :mod:`dvipad.web.pages`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dvipad.adapters.notify import notify
 from dvipad.address import Address
 from dvipad.config.errors import errors
 from dvipad.config.node import NodeConfig, check_node
+from dvipad.web.pages import Pages, guarded
 from dvipad.web.source import NoAnswer, Source
 
 LOOPBACKS: Final = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
@@ -30,8 +32,9 @@ log = logging.getLogger("dvipad.web")
 def application(source: Source) -> web.Application:
     """All that is served."""
     health = Health(source)
-    app = web.Application()
+    app = web.Application(middlewares=[guarded])
     app.add_routes([web.get("/healthz", health.alive), web.get("/readyz", health.ready)])
+    app.add_routes(Pages(source).routes())
     return app
 
 

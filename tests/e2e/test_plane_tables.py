@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from dvipad.adapters.bpf.crt import Wanted
 from dvipad.adapters.bpf.layout import (
     RING_MAX,
     ROUTE,
@@ -85,7 +86,7 @@ def test_a_promoted_connection_is_listed_once(four: Bench) -> None:
     four.ingress(*from_client(4, "S"))
     four.ingress(*from_client(4, "A"))
     assert four.plane.connections(DVIPA[4]) == {TARGETS[4][0]: (key(4), b"")}
-    assert [row.established for row in four.plane.crt(DVIPA[4])] == [True]
+    assert [row.established for row in four.plane.crt(Wanted(DVIPA[4]))] == [True]
 
 
 def test_only_what_a_target_means_is_ended(four: Bench) -> None:

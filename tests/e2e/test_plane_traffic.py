@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dvipad.adapters.bpf.crt import Wanted
 from dvipad.adapters.bpf.layout import Role, Tunnel
 from dvipad.adapters.bpf.libbpf import BpfError
 from dvipad.adapters.bpf.plane import DataPlane
@@ -91,7 +92,7 @@ def test_a_connection_survives_a_restart_of_the_daemon() -> None:
         assert {(each.dvipa, each.role) for each in again.adopted()} == {
             (dvipa, Role.OWNER) for dvipa in DVIPA.values()
         }
-        assert [row.target for row in again.crt(DVIPA[4])] == [xcf(2, 4)]
+        assert [row.target for row in again.crt(Wanted(DVIPA[4]))] == [xcf(2, 4)]
         assert exchange(net.connect(4), b"") == 3, "the position in the ring was adopted too"
 
 

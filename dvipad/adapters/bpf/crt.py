@@ -45,6 +45,30 @@ class CrtRow:
     created_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which connections are asked for; None: whichever."""
+
+    dvipa: Address | None = None
+    client: Address | None = None
+    client_port: int | None = None
+
+    def test(self) -> Callable[[bytes], bool]:
+        """Tells by the key of a connection whether it is one of them."""
+        whole = CONNECTION.pack(
+            pack(self.client) if self.client else b"",
+            pack(self.dvipa) if self.dvipa else b"",
+            self.client_port or 0,
+            0,
+        )
+        spans = ((self.client, 0, 16), (self.dvipa, 16, 32), (self.client_port, 32, 34))
+        parts = [slice(*span) for value, *span in spans if value is not None]
+        return lambda key: all(key[part] == whole[part] for part in parts)
+
+
+EVERYTHING: Final = Wanted()
+
+
 def _entries(table: CrtMap) -> Iterator[tuple[bytes, int, int, int]]:
     """Key, target index, closing, created_ns of every entry."""
     for keys, values in table.batches():
@@ -225,14 +249,14 @@ class CrtTable:
                 )
         return len(found)
 
-    def rows(self, dvipa: Address | None) -> list[CrtRow]:
-        """Every connection, or those of one DVIPA, in the order of the maps."""
-        packed = None if dvipa is None else pack(dvipa)
+    def rows(self, wanted: Wanted) -> list[CrtRow]:
+        """The connections that are wanted, in the order of the maps."""
+        fits = wanted.test()
         promoted: set[bytes] = set()
         rows: list[CrtRow] = []
         for table, established in ((self._established, True), (self._embryonic, False)):
             for key, index, closing, created_ns in _entries(table):
-                if (packed is not None and key[16:32] != packed) or key in promoted:
+                if not fits(key) or key in promoted:
                     continue
                 if established:
                     promoted.add(key)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dvipad.adapters.bpf import device, loader, xdp
-from dvipad.adapters.bpf.crt import CrtRow, CrtTable, Ender
+from dvipad.adapters.bpf.crt import EVERYTHING, CrtRow, CrtTable, Ender, Wanted
 from dvipad.adapters.bpf.crt_map import CrtMap
 from dvipad.adapters.bpf.front import FrontTable
 from dvipad.adapters.bpf.layout import (
@@ -334,9 +334,9 @@ class DataPlane:
         index = self._targets.find(target)
         return 0 if index is None else self._crt.retain(dvipa, index, keys, before_ns)
 
-    def crt(self, dvipa: Address | None = None) -> list[CrtRow]:
-        """The connection routing table, of one DVIPA or of all."""
-        return self._crt.rows(dvipa)
+    def crt(self, wanted: Wanted = EVERYTHING) -> list[CrtRow]:
+        """The connection routing table, or a part of it."""
+        return self._crt.rows(wanted)
 
     # Life
 
