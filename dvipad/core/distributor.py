@@ -27,8 +27,9 @@ SNAPSHOT_MARGIN_MS = 5_000
 made them may not have reached the target yet."""
 
 
-ISOLATED_MS = 1_500
-"""For so long services stay as they are when no peer is heard of any more."""
+ISOLATED_MS = 4_000
+"""For so long services stay as they are when no peer is heard of any more: a node that is cut off
+sees within three seconds that another one has its DVIPA, and yields."""
 
 
 class Distributor:
