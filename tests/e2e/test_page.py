@@ -19,7 +19,7 @@ from tests.e2e.conftest import MakeCluster
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.skipif(shutil.which(BROWSER) is None, reason="no Chromium: make page-test"),
+    pytest.mark.skipif(shutil.which(BROWSER) is None, reason="no Chromium: scripts/packages"),
 ]
 
 PICTURES = os.environ.get("DVIPAD_PICTURES")

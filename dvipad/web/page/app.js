@@ -114,8 +114,13 @@ function targetsOf(dvipa) {
   return [...byName.values()].sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
 }
 
+// Left edges and widths of the three columns, and the width of all.
+const WIDE = { client: [10, 100], owner: [190, 180], target: [470, 160], all: 640 };
+const NARROW = { client: [2, 92], owner: [116, 118], target: [258, 100], all: 360 };
+
 function flow(from, to, rate) {
-  const path = svg("path", { d: `M${from[0]} ${from[1]} C${from[0] + 70} ${from[1]} ${to[0] - 70} ${to[1]} ${to[0]} ${to[1]}` });
+  const bend = (to[0] - from[0]) * 0.7;
+  const path = svg("path", { d: `M${from[0]} ${from[1]} C${from[0] + bend} ${from[1]} ${to[0] - bend} ${to[1]} ${to[0]} ${to[1]}` });
   if (rate > 0) {
     path.classList.add("flow");
     path.style.setProperty("--pace", `${Math.max(0.3, 2 - Math.log10(1 + rate) * 0.5)}s`);
@@ -130,19 +135,23 @@ function drawFlows() {
   const high = Math.max(1, targets.length) * 58 + 12;
   const rate = targets.reduce((sum, each) => sum + each.rate, 0);
   const parts = [];
+  const at = $("picture").clientWidth < 480 ? NARROW : WIDE;
   if (own) {
     const middle = high / 2;
     const owner = own.owner ?? "nobody";
-    parts.push(flow([110, middle], [190, middle], rate));
-    for (const [index, target] of targets.entries()) parts.push(flow([370, middle], [470, 35 + index * 58], target.rate));
-    parts.push(...box(10, middle - 23, 100, "clients", `${perSecond(rate)} new/s`, ""));
-    parts.push(...box(190, middle - 23, 180, owner, `${chosen}`, "own"));
+    const ends = (column) => at[column][0] + at[column][1];
+    parts.push(flow([ends("client"), middle], [at.owner[0], middle], rate));
+    for (const [index, target] of targets.entries()) {
+      parts.push(flow([ends("owner"), middle], [at.target[0], 35 + index * 58], target.rate));
+    }
+    parts.push(...box(at.client[0], middle - 23, at.client[1], "clients", `${perSecond(rate)} new/s`, ""));
+    parts.push(...box(at.owner[0], middle - 23, at.owner[1], owner, chosen, "own"));
     for (const [index, target] of targets.entries()) {
       const sub = target.ready ? `${perSecond(target.rate)} new/s` : "no listener";
-      parts.push(...box(470, 12 + index * 58, 160, target.name, sub, target.ready ? "" : "off"));
+      parts.push(...box(at.target[0], 12 + index * 58, at.target[1], target.name, sub, target.ready ? "" : "off"));
     }
   }
-  $("picture").setAttribute("viewBox", `0 0 640 ${own ? high : 1}`);
+  $("picture").setAttribute("viewBox", `0 0 ${at.all} ${own ? high : 1}`);
   const words = own ? `${chosen} is with ${own.owner ?? "nobody"}; targets: ${targets.map((t) => t.name).join(", ") || "unknown here"}` : "no DVIPA";
   $("picture").replaceChildren(svg("title", { id: "picture-text" }, words), ...parts);
   drawNote(own, targets);
@@ -227,6 +236,7 @@ function live() {
   };
 }
 
+addEventListener("resize", () => view && drawFlows());
 $("filter").addEventListener("input", () => view && drawList());
 $("dvipas").addEventListener("click", choose);
 $("dvipas").addEventListener("keydown", choose);
