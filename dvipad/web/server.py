@@ -20,6 +20,7 @@ from dvipad.adapters.notify import notify
 from dvipad.address import Address
 from dvipad.config.errors import errors
 from dvipad.config.node import NodeConfig, check_node
+from dvipad.web.metrics import Metrics
 from dvipad.web.source import NoAnswer, Source
 
 LOOPBACKS: Final = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
@@ -32,6 +33,7 @@ def application(source: Source) -> web.Application:
     health = Health(source)
     app = web.Application()
     app.add_routes([web.get("/healthz", health.alive), web.get("/readyz", health.ready)])
+    app.add_routes(Metrics(source).routes())
     return app
 
 

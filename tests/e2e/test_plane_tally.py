@@ -67,9 +67,7 @@ def test_new_active_and_ended_are_told_by_row(four: Bench, monkeypatch: pytest.M
     assert census(plane) == [3, 3, 0]
     assert plane.tally.census is not None
     assert plane.tally.census.entries["established4"] == 6
-    first: dict[Address, bytes] = {
-        xcf: old for xcf, (old, _) in plane.connections(DVIPA[4]).items()
-    }
+    first = {xcf: old for xcf, (old, _) in plane.connections(DVIPA[4]).items()}
     monkeypatch.setattr("dvipad.adapters.bpf.plane.REOPENED_NS", -REOPENED_NS)
     plane.end_connections(A, first[A][:72] + first[B][:36])  # one of them is not A's
     assert plane.tally.rows(ROWS).ended == [2, 0, 0]

@@ -17,6 +17,7 @@ from dvipad.adapters.bpf.layout import (
     TRAFFIC_WORDS,
     WAYS,
     WAYS_MAX,
+    Settings,
     index_key,
 )
 from dvipad.adapters.bpf.maps import Map
@@ -105,3 +106,12 @@ def _numbers(table: Map) -> memoryview:
 def _traffic(numbers: Sequence[int] | memoryview) -> Traffic:
     """Of all CPUs together."""
     return Traffic(sum(numbers[::TRAFFIC_WORDS]), sum(numbers[1::TRAFFIC_WORDS]))
+
+
+def flooded(budget: Map, settings: Settings, now_ns: int) -> bool:
+    """Whether a CPU's token bucket (``within_budget`` of ``bpf/choose.h``) is less than half full:
+    the worker gets none of its SYNs."""
+    buckets = _numbers(budget)
+    half_ns = settings.budget_burst_ns // 2
+    pairs = zip(buckets[::2], buckets[1::2], strict=True)
+    return any(saved_ns + now_ns - last_ns < half_ns for last_ns, saved_ns in pairs)

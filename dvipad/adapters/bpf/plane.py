@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dvipad.adapters.bpf import device, loader, xdp
-from dvipad.adapters.bpf.counting import Counts, Traffic
+from dvipad.adapters.bpf.counting import Counts, Traffic, flooded
 from dvipad.adapters.bpf.crt import CrtRow, CrtTable, Ender
 from dvipad.adapters.bpf.crt_map import CrtMap
 from dvipad.adapters.bpf.front import FrontTable
@@ -344,6 +344,23 @@ class DataPlane:
         targets = self._targets.indexes()
         rows = self._counts.of_targets(list(targets.values()))
         return dict(zip(targets, rows, strict=True))
+
+    def used(self) -> dict[str, int]:
+        """Entries of tables that user space fills, by the name of the map."""
+        return {"services": self._services.count, "targets": len(self._targets.indexes())}
+
+    def limits(self) -> dict[str, int]:
+        """Room in each map."""
+        return {name: table.info.max_entries for name, table in self._maps.items()}
+
+    def undecided(self) -> int:
+        """SYNs that the worker has in its hands."""
+        return max(0, self._handed.value - self._shared.done)
+
+    def budget_spent(self) -> bool:
+        """Whether more SYNs arrive on some CPU than the worker is meant to decide."""
+        settings = compile_settings(self.settings, self.uplink_mtu)
+        return flooded(self._maps["budget"], settings, time.monotonic_ns())
 
     def await_worker(self) -> None:
         """Returns when the SYNs that the worker has been handed are decided, or take too long.

@@ -198,6 +198,11 @@ class ServiceTable:
             self._slots[dvipa, port] = slot
             self.edition += 1
 
+    @property
+    def count(self) -> int:
+        """How many ports are distributed."""
+        return len(self._slots)
+
     def forget_target(self, index: int) -> None:
         """Clears the totals of a target whose index may become another's."""
         for slot in range(SERVICES_MAX):
