@@ -1,4 +1,4 @@
-"""`scrape`: what Prometheus costs a distributor of 1,000 DVIPAs, four ports and two targets each."""
+"""`scrape`: what Prometheus costs a distributor of 1,000 DVIPAs, of four ports and two targets."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ PREFIX: Final = "bench-scrape"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A round, for one scrape. CPU times, user and system: of the daemon (what it spends when nobody
-    asks is taken off) and of `dvipad web`; `wall_ms`: until the client has all."""
+    """A round, for one scrape. CPU times, user and system: of the daemon, without what it spends
+    when nobody asks, and of `dvipad web`; `wall_ms`: until the client has all."""
 
     daemon_ms: float
     web_ms: float

@@ -21,6 +21,8 @@ Samples: TypeAlias = dict[str, Sequence[tuple[str | Value, ...]]]
 
 _UDP: Final = "udp_"
 _TROUBLE: Final = "trouble_"
+_CARE: Final = dict.fromkeys(("probed", "in_use", "claimed_elsewhere", "seen_elsewhere"), 0)
+"""Told from the start: what is told when it happens first has not grown."""
 _MS: Final = 0.001
 _US: Final = 0.000_001
 
@@ -48,7 +50,7 @@ def node_samples(daemon: Daemon) -> Samples:
         "dvipad_troubles_total": [
             (trouble.value, counters[f"{_TROUBLE}{trouble.name.lower()}"]) for trouble in Trouble
         ],
-        "dvipad_care_total": counted(counters.items(), without=_TROUBLE),
+        "dvipad_care_total": counted((_CARE | counters).items(), without=_TROUBLE),
         **_measured(daemon),
         **_mesh(daemon),
     }

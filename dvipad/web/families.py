@@ -99,7 +99,7 @@ CONNECTIONS: Final = (
 NODE: Final = (
     _gauge("up", "1 if the daemon answers; if not, there is nothing but this"),
     _gauge("build_info", "1; version of the daemon and of its Python", "version", "python"),
-    _gauge("node_info", "1; the node's names and XCF address", "node", "cluster", "xcf"),
+    _gauge("node_info", "1; names of node and cluster, and the XCF address", "node", "cluster_name", "xcf"),
     _gauge("joined", "1 once the node knows what others own, and may own something itself"),
     _gauge("trouble", "1 while the node has this trouble, and is no candidate: manual", "trouble"),
     _counter("troubles", "How often each trouble was reported", "trouble"),
