@@ -1,7 +1,7 @@
 """Writes the dashboards beside this file: `python config/grafana/generate.py`.
 
-A panel is a line here; Grafana 9 and later import the JSON. A test holds both in step, and runs every
-query against a real Prometheus.
+A panel is a few lines here; Grafana 9 and later import the JSON. A test holds both in step, and
+`make alerts` runs every query against a real Prometheus.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ def stat(title: str, query: str, text: str = "", unit: str = "short") -> Panel:
 def graph(title: str, query: str, legend: str, unit: str = "short", text: str = "") -> Panel:
     """Lines over time."""
     return Panel(title, ((query, legend),), "timeseries", unit, 8, text)
+
+
+def _rate(name: str, labels: str, by: str) -> str:
+    return f"sum by ({by}) (rate({name}{{{labels}}}[$__rate_interval]))"
 
 
 CLUSTER = (
@@ -130,17 +134,12 @@ ONE_DVIPA = (
     ),
     graph(
         "Ended connections",
-        f"sum by (port, target) (rate(dvipad_connections_ended_total{{{DVIPA}}}[$__rate_interval]))",
+        _rate("dvipad_connections_ended_total", DVIPA, "port, target"),
         "{{port}} {{target}}",
         "cps",
     ),
     graph("Active connections", f"dvipad_connections_active{{{DVIPA}}}", "{{port}} {{target}}"),
 )
-
-
-def _rate(name: str, labels: str, by: str) -> str:
-    return f"sum by ({by}) (rate({name}{{{labels}}}[$__rate_interval]))"
-
 
 ONE_NODE = (
     stat("Daemon answers", f"dvipad_up{{{NODE}}}"),

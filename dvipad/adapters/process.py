@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +33,7 @@ def read_process(pid: int, proc: Path = PROC) -> Process | None:
     folder = proc / str(pid)
     try:
         words = (folder / "stat").read_text().rpartition(")")[2].split()
-        booted = int((proc / "stat").read_text().partition("btime ")[2].split()[0])
+        booted = _booted_s(proc)
         ticks, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
         cpu_s = (int(words[_UTIME]) + int(words[_STIME])) / ticks
         started_s = booted + int(words[_START]) / ticks
@@ -43,6 +44,12 @@ def read_process(pid: int, proc: Path = PROC) -> Process | None:
     with contextlib.suppress(OSError):
         files = sum(1 for _ in (folder / "fd").iterdir())
     return Process(cpu_s, resident, virtual, started_s, files)
+
+
+@cache
+def _booted_s(proc: Path) -> int:
+    """When the host started, in seconds since 1970."""
+    return int((proc / "stat").read_text().partition("btime ")[2].split()[0])
 
 
 @dataclass(frozen=True, slots=True)

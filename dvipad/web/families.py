@@ -71,7 +71,7 @@ DVIPAS: Final = (
         "DVIPA's owner",
         *_ROW,
     ),
-    _gauge("target_weight", "WEIGHT of the target, for WEIGHTEDACTIVE", *_ROW),
+    _gauge("target_weight", "WEIGHT of the target, of DVIPAs whose targets differ in it", *_ROW),
 )
 """What changes seldom: for each DVIPA and each of its targets."""
 
@@ -99,7 +99,13 @@ CONNECTIONS: Final = (
 NODE: Final = (
     _gauge("up", "1 if the daemon answers; if not, there is nothing but this"),
     _gauge("build_info", "1; version of the daemon and of its Python", "version", "python"),
-    _gauge("node_info", "1; names of node and cluster, and the XCF address", "node", "cluster_name", "xcf"),
+    _gauge(
+        "node_info",
+        "1; names of node and cluster, and the XCF address",
+        "node",
+        "cluster_name",
+        "xcf",
+    ),
     _gauge("joined", "1 once the node knows what others own, and may own something itself"),
     _gauge("trouble", "1 while the node has this trouble, and is no candidate: manual", "trouble"),
     _counter("troubles", "How often each trouble was reported", "trouble"),

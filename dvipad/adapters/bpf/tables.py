@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import add, itemgetter
 from typing import Final
 
 from dvipad.adapters.bpf import device
@@ -243,23 +244,28 @@ class ServiceTable:
     def totals(self) -> dict[tuple[Address, int, Address], int]:
         """Connections chosen for (DVIPA, port, target), by program and worker together."""
         targets = {**self._targets.indexes(), self._targets.own: THIS_NODE}.items()
-        by_program, by_worker = self._by_program, self._by_worker
         found: dict[tuple[Address, int, Address], int] = {}
         for (dvipa, port), slot in self._slots.items():
             row = slot * TARGETS_MAX
             for address, index in targets:
-                if count := by_program[row + index] + by_worker[row + index]:
+                if count := self._total(row + index):
                     found[dvipa, port, address] = count
         return found
 
-    def chosen(self, rows: Sequence[tuple[Address, int, Address]]) -> list[int]:
+    def chosen(self, rows: Sequence[tuple[Address, int, Address]]) -> Sequence[int]:
         """The totals of `rows`; 0 for one that is not distributed."""
         edition = (self.edition, self._targets.edition)
         if rows is not self._rows or edition != self._cells_of:
             self._rows, self._cells_of = rows, edition
             self._cells = [self._cell(*row) for row in rows]
-        by_program, by_worker = self._by_program, self._by_worker
-        return [by_program[cell] + by_worker[cell] if cell >= 0 else 0 for cell in self._cells]
+        if min(self._cells, default=-1) < 0:
+            return [0 if cell < 0 else self._total(cell) for cell in self._cells]
+        pick = itemgetter(*self._cells, self._cells[0])  # of one cell alone it gives no tuple
+        both = map(add, pick(self._by_program), pick(self._by_worker))
+        return list(both)[:-1]
+
+    def _total(self, cell: int) -> int:
+        return self._by_program[cell] + self._by_worker[cell]
 
     def _cell(self, dvipa: Address, port: int, xcf: Address) -> int:
         slot, index = self._slots.get((dvipa, port)), self._targets.find(xcf)

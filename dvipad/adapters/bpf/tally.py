@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -47,7 +47,7 @@ class Connections:
     """For each row that was asked for: connections chosen here, those whose target said that they
     are over, and those in the CRT at the last count (none before the first)."""
 
-    chosen: list[int]
+    chosen: Sequence[int]
     ended: list[int]
     active: list[int]
 
@@ -63,7 +63,7 @@ class Tally:
         self._pages: Iterator[Census | None] | None = None
         self._rows: Sequence[Row] = ()
         self._edition = (-1, -1)
-        self._keys: list[Key] = []
+        self._places: dict[Key, int] = {}
         self.census: Census | None = None
         """The last complete count."""
 
@@ -100,13 +100,20 @@ class Tally:
         edition = (self._services.edition, self._targets.edition)
         if rows is not self._rows or edition != self._edition:
             self._rows, self._edition = rows, edition
-            self._keys = [_key(*row[:2], self._targets.find(row[2])) for row in rows]
+            keys = (_key(*row[:2], self._targets.find(row[2])) for row in rows)
+            self._places = {key: place for place, key in enumerate(keys)}
         active = self.census.active if self.census is not None else {}
-        return Connections(
-            self._services.chosen(rows),
-            [self._ended.get(key, 0) for key in self._keys],
-            [active.get(key, 0) for key in self._keys],
-        )
+        chosen = self._services.chosen(rows)
+        return Connections(chosen, self._column(self._ended), self._column(active))
+
+    def _column(self, counts: Mapping[Key, int]) -> list[int]:
+        """`counts` in the order of the rows; most are 0."""
+        column = [0] * len(self._rows)
+        for key, count in counts.items():
+            place = self._places.get(key)
+            if place is not None:
+                column[place] = count
+        return column
 
     def _count(self) -> Iterator[Census | None]:
         """None after each page, the census at the end."""
