@@ -12,6 +12,7 @@ import yaml
 
 from bench.build import c_program
 from bench.flood import FLOOD
+from dvipad.adapters.announce import Announcer
 from dvipad.lab import faults
 from dvipad.lab.prometheus import CONFIG, RULES
 from dvipad.lab.spec import UPLINK
@@ -20,6 +21,7 @@ from dvipad.lab.traffic import EchoServer, LongConnections
 from tests.alerts.panels import queries
 from tests.alerts.scene import PORT, ROOM, Scene, scene
 from tests.e2e.cluster_tools import WAIT_S, counters
+from tests.e2e.dvs_network import inside
 from tests.e2e.test_health import fill
 
 FLOOD_S = 4
@@ -75,12 +77,16 @@ def test_floods_and_strangers(made: Scene) -> None:
     dvipa = made.cluster.spec.dvipa()
     argv = [str(c_program(FLOOD)), UPLINK, made.cluster.spec.host("lb1").mac]
     flood = made.cluster.popen("client2", [*argv, str(dvipa), str(PORT), str(FLOOD_S)])
-    stranger = made.cluster.namespace("client2")
-    run(["ip", "netns", "exec", stranger, "sysctl", "-qw", f"net.ipv4.conf.{UPLINK}.arp_notify=1"])
-    run(["ip", "-n", stranger, "address", "add", f"{dvipa}/32", "dev", UPLINK])
-    made.fires("DvipadFlood", "DvipadAddressConflict")
-    run(["ip", "-n", stranger, "address", "delete", f"{dvipa}/32", "dev", UPLINK])
+    made.fires("DvipadFlood")
     flood.wait(FLOOD_S + WAIT_S)
+    stranger = made.cluster.namespace("client2")
+    run(["ip", "-n", stranger, "address", "add", f"{dvipa}/32", "dev", UPLINK])
+    with inside(stranger):
+        announcer = Announcer([UPLINK])
+    announcer.announce([dvipa])
+    announcer.close()
+    made.fires("DvipadAddressConflict")
+    run(["ip", "-n", stranger, "address", "delete", f"{dvipa}/32", "dev", UPLINK])
     made.calm()
 
 

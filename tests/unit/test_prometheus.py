@@ -118,8 +118,8 @@ def test_the_runbook_has_no_other_sections() -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """`series` with values every 15 s, as promtool writes them; how many alerts are `firing` when the
-    cause has lasted for five minutes."""
+    """`series` with values every 15 s, as promtool writes them; how many alerts are `firing` when
+    the cause has lasted for five minutes."""
 
     series: dict[str, str]
     firing: int = 1
@@ -131,7 +131,7 @@ def _steps(*parts: tuple[str, int]) -> str:
 
 def values(well: int, bad: int | None) -> str:
     """Ten minutes well, five bad (None: it is not there), and seventy well."""
-    cause = "stale _x18" if bad is None else _steps((f"{bad}+0", 20))
+    cause = "stale _x19" if bad is None else _steps((f"{bad}+0", 20))
     return " ".join([_steps((f"{well}+0", 40)), cause, _steps((f"{well}+0", 280))])
 
 
