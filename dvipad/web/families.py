@@ -178,7 +178,7 @@ NODE: Final = (
     _gauge("crt_entries_max", "Room in the CRT (tables.* of the node file)", "table", "family"),
     _gauge("crt_count_age_seconds", "Age of the last count; a scrape begins the next one"),
     _gauge("table_entries", "DVIPAs, distributed ports and targets in the data plane", "table"),
-    _gauge("table_entries_max", "Room for them", "table"),
+    _gauge("table_entries_max", "Room for entries in each table", "table"),
     # Mesh
     _gauge("peer_up", "1 while there is a session with the peer", "peer"),
     _gauge("peer_round_trip_seconds", "Shortest round trip in five minutes, TCP's own", "peer"),
@@ -213,3 +213,12 @@ NODE: Final = (
 """All else: of the node, its queue, its tables, its peers, its daemon."""
 
 FAMILIES: Final = NODE + DVIPAS + CONNECTIONS
+
+
+def table() -> list[str]:
+    """The lines of the table in ``docs/metrics.md``."""
+    rows = [
+        f"| `{family.name}` | {family.kind.value} | {', '.join(family.labels)} | {family.help} |"
+        for family in FAMILIES
+    ]
+    return ["| metric | type | labels | meaning |", "| --- | --- | --- | --- |", *rows]

@@ -200,6 +200,21 @@ CASES = {
 """Series of each alert: its cause lasts from minute 10 to minute 15."""
 
 
+def test_two_owners_do_not_make_two_targets_of_one(tmp_path: Path) -> None:
+    series = [
+        {"series": f'dvipad_target_listeners{{{node},{VIPA},port="80",target="t1"}}', "values": "1"}
+        for node in (NODE, OTHER)
+    ]
+    asked = {
+        "expr": "dvipad:targets_ready:count",
+        "eval_time": "0m",
+        "exp_samples": [
+            {"labels": f'dvipad:targets_ready:count{{cluster="c",{VIPA},port="80"}}', "value": 1}
+        ],
+    }
+    check_rules(tmp_path, series, [asked])
+
+
 def test_every_alert_has_a_case() -> None:
     assert list(CASES) == list(ALERTS)
 
@@ -209,20 +224,21 @@ def test_alerts_fire_by_their_cause_and_end_without_it(name: str, tmp_path: Path
     case = CASES[name]
     firing = f'count(ALERTS{{alertname="{name}", alertstate="firing"}}) or vector(0)'
     expected = [("9m", 0), ("14m45s", case.firing), ("80m", 0)]
+    series = [{"series": name, "values": text} for name, text in case.series.items()]
+    asked = [
+        {"expr": firing, "eval_time": at, "exp_samples": [{"labels": "{}", "value": count}]}
+        for at, count in expected
+    ]
+    check_rules(tmp_path, series, asked)
+
+
+def check_rules(folder: Path, series: list[dict[str, str]], asked: list[dict[str, Any]]) -> None:
+    test = {"interval": "15s", "input_series": series, "promql_expr_test": asked}
     content = {
         "rule_files": [str(CONFIG / RULES)],
         "evaluation_interval": "15s",
-        "tests": [
-            {
-                "interval": "15s",
-                "input_series": [{"series": n, "values": v} for n, v in case.series.items()],
-                "promql_expr_test": [
-                    {"expr": firing, "eval_time": at, "exp_samples": [{"labels": "{}", "value": n}]}
-                    for at, n in expected
-                ],
-            }
-        ],
+        "tests": [test],
     }
-    path = tmp_path / "test.yml"
+    path = folder / "test.yml"
     path.write_text(yaml.safe_dump(content))
     promtool("test", "rules", str(path))
