@@ -8,6 +8,7 @@ leave in time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 from array import array
@@ -95,24 +96,33 @@ class Stats:
         changed, context.changed = context.changed, set()
         known = viewing.known(owners, target)
         if changed is None:
-            changed, self._known = known, {}
+            changed = known | self._known.keys()
+        new = False
         for number, dvipa in enumerate(sorted(changed, key=str), 1):
-            if dvipa in known:
-                view = viewing.dvipa_of(context, owners, target, dvipa)
-                targets = viewing.targets_of(node.distributor, dvipa)
-                self._known[dvipa] = _Rows(view, targets, not context.troubles)
-            else:
-                self._known.pop(dvipa, None)
+            new |= self._follow(dvipa, dvipa in known)
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
                 known = viewing.known(owners, target)
-        if changed:
+        if new:
             self._number += 1
             self._rows = tuple(
                 (row.dvipa, row.port, row.xcf)
                 for rows in self._known.values()
                 for row in rows.targets
             )
+
+    def _follow(self, dvipa: Address, known: bool) -> bool:
+        """Look at one of them; returns whether something about it is new."""
+        node = self._daemon.node
+        if not known:
+            return self._known.pop(dvipa, None) is not None
+        before = self._known.get(dvipa)
+        self._known[dvipa] = rows = _Rows(
+            viewing.dvipa_of(node.context, node.owners, node.target, dvipa),
+            viewing.targets_of(node.distributor, dvipa),
+            not node.context.troubles,
+        )
+        return rows != before
 
     def _count_again(self) -> None:
         """Begin to count the CRT, unless that is under way, or was done a moment ago."""
@@ -125,8 +135,9 @@ class Stats:
         """Page by page: what the core wants done is done in between."""
         loop, tally = asyncio.get_running_loop(), self._daemon.kernel.plane.tally
         try:
-            while await loop.run_in_executor(self._daemon.thread, tally.count_on):
-                pass
+            with contextlib.suppress(OSError, RuntimeError):  # the daemon leaves
+                while await loop.run_in_executor(self._daemon.thread, tally.count_on):
+                    pass
         finally:
             self._counting = None
 

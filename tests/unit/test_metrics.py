@@ -79,13 +79,13 @@ def answer(name: str) -> dict[str, Any]:
 def test_lines_say_what_the_daemon_said(
     accept: str, parse: Callable[[str], Any], name: str, tmp_path: Path
 ) -> None:
-    encode, content_type = choose_encoder(accept)
+    _encode, content_type = choose_encoder(accept)
     metrics = Metrics(Source(tmp_path / "nobody"))
     first = answer(name)
-    metrics.render(first, encode, content_type)
+    metrics.render(first, content_type)
     del first["rows"]
     first["connections"] = pack([8], [5], [2])
-    text = metrics.render(first, encode, content_type).decode()
+    text = metrics.render(first, content_type).decode()
     families = list(parse(text + ("# EOF\n" if parse is strict else "")))
     samples = {
         (sample.name, *dict(sorted(sample.labels.items(), key=_le_last)).values()): sample.value
@@ -110,13 +110,13 @@ def _le_last(label: tuple[str, str]) -> bool:
 
 
 def test_rows_that_are_gone_have_no_lines(tmp_path: Path) -> None:
-    encode, content_type = choose_encoder("text/plain")
+    _encode, content_type = choose_encoder("text/plain")
     metrics = Metrics(Source(tmp_path / "nobody"))
-    metrics.render(answer("t1"), encode, content_type)
+    metrics.render(answer("t1"), content_type)
     nothing = {
         "edition": [1, 2],
         "rows": {"dvipas": [], "targets": []},
         "connections": pack(),
         "samples": {},
     }
-    assert b"192.0.2.100" not in metrics.render(nothing, encode, content_type)
+    assert b"192.0.2.100" not in metrics.render(nothing, content_type)

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from dvipad.lab.prometheus import CONFIG, RULES, faster
-from dvipad.web.metrics import FAMILIES, Kind
+from dvipad.web.families import FAMILIES, Kind
 from tests.alerts.panels import FOLDER, queries
 
 ROOT = Path(__file__).parents[2]

@@ -90,10 +90,13 @@ class Tally:
         """
         if self._pages is None:
             self._pages = self._count()
-        found = next(self._pages)
-        if found is not None:
-            self.census, self._pages = found, None
-        return found is None
+        pages, self._pages = self._pages, None
+        found = next(pages)
+        if found is None:  # else, or after an error, the next call begins anew
+            self._pages = pages
+            return True
+        self.census = found
+        return False
 
     def rows(self, rows: Sequence[Row]) -> Connections:
         """What is known of `rows`; the same object again is answered faster."""
