@@ -58,6 +58,9 @@ bench: ## against keepalived, HAProxy, nft, plain routing: make bench [BENCH=tak
 chaos: install ## every fault under traffic: make chaos [RUNS=10] [FAMILY=4,6] [ONLY=power-cut]
 	@$(RUN)/python -m tests.chaos --runs $(RUNS) --family $(FAMILY) --only '$(ONLY)'
 
+alerts: install ## every alert by its cause, every panel, with a real Prometheus: 3 minutes
+	@DVIPAD_ALERTS=1 $(RUN)/pytest tests/alerts $(PYTEST_ARGS)
+
 build/packages-vm: scripts/packages-vm
 	@scripts/packages-vm
 	@mkdir -p $(@D) && touch $@
@@ -82,4 +85,4 @@ clean: ## remove everything that was built
 	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install objects test lint simulate demo bench chaos vmlab wheel deb package-test clean
+.PHONY: help install objects test lint simulate demo bench chaos alerts vmlab wheel deb package-test clean

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TypeAlias
 
-from bench import flood, rebuild, results, scale, takeover, throughput
+from bench import flood, rebuild, results, scale, scrape, takeover, throughput
 from bench.figures import Figure
 from bench.insn import host as insn
 from bench.insn import whole
@@ -54,6 +54,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Options], Outcome]]] = {
     "latency": _on_labs(throughput.latency),
     "flood": lambda options: flood.run(options.rounds, options.seconds, options.family),
     "scale": lambda options: scale.run(options.rounds, options.seconds),
+    "scrape": lambda options: scrape.run(options.rounds),
     "insn": lambda options: insn.run(options.rounds),
     "insnconn": lambda options: whole.run(options.rounds),
 }

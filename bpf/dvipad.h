@@ -12,7 +12,7 @@
 #include <linux/types.h>
 
 /* Grows with every change of a struct below that sizes alone would not reveal. */
-#define LAYOUT_VERSION 5
+#define LAYOUT_VERSION 6
 
 #define DVIPAS_MAX 1024
 #define SERVICES_MAX 4096
@@ -184,6 +184,24 @@ struct bucket {
 	__u64 saved_ns;
 };
 
+/* How a packet went to a target; the Python names are these without WAY_, in lower case. */
+enum way {
+	WAY_FAST,        /* CRT hit, through a tunnel, the short way (fast.h) */
+	WAY_FAST_DIRECT, /* the same without a tunnel */
+	WAY_FAST_XDP,    /* the same as WAY_FAST, before TC (xdp.h) */
+	WAY_TUNNEL,      /* through a tunnel */
+	WAY_DIRECT,      /* without a tunnel (direct.h) */
+	WAY_RELAYED,     /* a tunnel packet sent on to another target */
+	WAYS = 8,        /* room for them; a power of two is cheap to multiply by */
+};
+
+/* Of one CPU. What the card's receive offload joined is one packet; bytes are the client's, without
+ * the outer header. What went to a target that is forgotten is in the rows of THIS_NODE. */
+struct traffic {
+	__u64 packets;
+	__u64 bytes;
+};
+
 /* Why packets went where they went; the Python names are these without COUNT_, in lower case. */
 enum counter {
 	COUNT_HIT_ESTABLISHED,      /* CRT hit */
@@ -207,9 +225,6 @@ enum counter {
 	COUNT_HIDDEN_ACCEPTED,      /* tunnelled to us as a target */
 	COUNT_HIDDEN_DIRECT,        /* sent to us as a target, without a tunnel (direct.h) */
 	COUNT_HIDDEN_STRAY,         /* dropped: sent to a target directly (stale neighbour cache) */
-	COUNT_ENCAPSULATED,         /* sent to a target */
-	COUNT_DIRECT,               /* sent to a target without a tunnel (direct.h) */
-	COUNT_RELAYED,              /* tunnel packet sent on to another target */
 	COUNT_DECAPSULATED,         /* tunnel packet for the local stack */
 	COUNT_TUNNEL_STRANGER,      /* dropped: tunnel packet from a node that is no member */
 	COUNT_TUNNEL_MALFORMED,     /* left to the kernel: broken, or with options of GRE */
@@ -232,11 +247,8 @@ enum counter {
 	COUNT_MSS_CLAMPED,          /* MSS option of a DVIPA made to fit the tunnel */
 	COUNT_REFUSAL_HELD,         /* dropped: our stack refused what targets serve (refusal.h) */
 	COUNT_RELAYED_BACK,         /* our target took us for its own: accepted, or dropped */
-	COUNT_FAST,                 /* CRT hit and sent to the target, the short way (fast.h) */
 	COUNT_FAST_HIDDEN,          /* out of a member's tunnel to this target, the short way */
-	COUNT_FAST_DIRECT,          /* CRT hit and sent to the target without a tunnel, the same */
-	COUNT_FAST_HIDDEN_DIRECT,   /* to this target without a tunnel, the same */
-	COUNT_FAST_XDP,             /* CRT hit and sent to the target, before TC (xdp.h) */
+	COUNT_FAST_HIDDEN_DIRECT,   /* the same without a tunnel */
 	COUNT_UNSEEN,               /* dropped: our program is not on the uplink (guard.h) */
 	COUNTERS,
 };

@@ -55,7 +55,7 @@ static __always_inline int fast_forward(struct __sk_buff *skb, const struct rout
 			return LONG_WAY;
 		one_hop_less4(ip);
 		skb->mark = 0; /* it would select routes for the packet */
-		count(COUNT_FAST_DIRECT);
+		count_traffic(index, WAY_FAST_DIRECT, length);
 		return bpf_redirect_neigh(target->ifindex, &next, sizeof(next), 0);
 	}
 	if (!target->header_sum ||
@@ -70,7 +70,7 @@ static __always_inline int fast_forward(struct __sk_buff *skb, const struct rout
 	/* Above 64 KiB it wraps: only GSO has that, which writes it anew for each segment. */
 	write_outer(header, (length + sizeof(struct iphdr)) & 0xffff, tos, target);
 	skb->mark = 0; /* it would select routes for the outer packet */
-	count(COUNT_FAST);
+	count_traffic(index, WAY_FAST, length);
 	return bpf_redirect_neigh(target->ifindex, &next, sizeof(next), 0);
 }
 

@@ -24,6 +24,12 @@ static __always_inline __u32 packet_length(struct __sk_buff *skb, const struct i
 	return tcp ? ip->payload - ip->offset + tcp->doff * 4 + skb->gso_size : ip->length;
 }
 
+/* Bytes of the packet; of what GRO joined, of all of it, which may be more than a header can say. */
+static __always_inline __u32 all_bytes(struct __sk_buff *skb, const struct ip *ip)
+{
+	return skb->gso_size ? skb->len - ip->offset : ip->length;
+}
+
 /* The kernel finds the neighbour; the next hop only when user space knows none. Unlike
  * bpf_fib_lookup this does not ask for ip_forward to be on. */
 static __always_inline int send_to(struct __sk_buff *skb, const struct target *target)
@@ -51,8 +57,9 @@ static __always_inline bool goes_direct(struct __sk_buff *skb, const struct ip *
 
 static __always_inline int enter_tunnel(struct __sk_buff *skb, const struct ip *ip,
 					const struct outer *outer, const struct settings *own,
-					const struct target *target)
+					const struct target *target, __u32 index)
 {
+	__u32 bytes = all_bytes(skb, ip);
 	__u32 header = outer->inner ? outer->inner - ETH_HLEN : outer_size(own, target);
 	__u32 length = packet_length(skb, ip);
 	bool narrow = target->mtu && length + header > target->mtu;
@@ -67,12 +74,12 @@ static __always_inline int enter_tunnel(struct __sk_buff *skb, const struct ip *
 			count(COUNT_TUNNEL_LOOP);
 			return DROP;
 		}
-		count(COUNT_RELAYED);
+		count_traffic(index, WAY_RELAYED, bytes);
 	} else if (!add_outer(skb, ip, own, target, narrow)) {
 		count(COUNT_ENCAPSULATION_FAILED);
 		return DROP;
 	} else {
-		count(COUNT_ENCAPSULATED);
+		count_traffic(index, WAY_TUNNEL, bytes);
 	}
 	skb->mark = 0; /* it would select routes for the outer packet */
 	return send_to(skb, target);
@@ -89,11 +96,11 @@ static __always_inline int forward(struct __sk_buff *skb, __u32 index, const str
 		return DROP;
 	}
 	if (may && !outer->inner && goes_direct(skb, ip, target)) {
-		count(COUNT_DIRECT);
+		count_traffic(index, WAY_DIRECT, all_bytes(skb, ip));
 		skb->mark = 0;
 		return send_to(skb, target);
 	}
-	return enter_tunnel(skb, ip, outer, own, target);
+	return enter_tunnel(skb, ip, outer, own, target, index);
 }
 
 #endif

@@ -175,6 +175,26 @@ static __always_inline void count(enum counter reason)
 		(*value)++;
 }
 
+/* What went to each target, [target][way]: one look-up counts everything there is to count about a
+ * packet that is forwarded. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, TARGETS_MAX * WAYS);
+	__type(key, __u32);
+	__type(value, struct traffic);
+} traffic SEC(".maps");
+
+static __always_inline void count_traffic(__u32 target, enum way way, __u32 bytes)
+{
+	__u32 key = target * WAYS + way;
+	struct traffic *value = bpf_map_lookup_elem(&traffic, &key);
+
+	if (value) {
+		value->packets++;
+		value->bytes += bytes;
+	}
+}
+
 static __always_inline struct settings *get_settings(void)
 {
 	__u32 zero = 0;

@@ -14,15 +14,15 @@ static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
 	return *(__u32 *)a == *(__u32 *)b && *(__u16 *)(a + 4) == *(__u16 *)(b + 4);
 }
 
-/* The target of an established connection, if its packet may leave here and now. `room`: from the
- * IP header to the end of the frame. */
+/* The target of an established connection, and its `index`, if its packet may leave here and now.
+ * `room`: from the IP header to the end of the frame. */
 static __always_inline struct target *xdp_target(const struct ethhdr *ethernet, __u32 room,
-						 __u32 ifindex)
+						 __u32 ifindex, __u32 *index)
 {
 	const struct iphdr *ip = (void *)(ethernet + 1);
 	const struct tcphdr *tcp = (void *)(ip + 1);
 	struct front *front = find_front(ip->daddr);
-	__u32 zero = 0, index, length = bpf_ntohs(ip->tot_len);
+	__u32 zero = 0, length = bpf_ntohs(ip->tot_len);
 	struct connection4 key;
 	struct target *target;
 	struct shared *state;
@@ -35,8 +35,8 @@ static __always_inline struct target *xdp_target(const struct ethhdr *ethernet, 
 	route = bpf_map_lookup_elem(&established4, &key);
 	if (!route || route->target == THIS_NODE)
 		return NULL;
-	index = route->target;
-	target = bpf_map_lookup_elem(&targets, &index);
+	*index = route->target;
+	target = bpf_map_lookup_elem(&targets, index);
 	state = bpf_map_lookup_elem(&shared, &zero);
 	if (!target || !state || state->lease_until_ns < bpf_ktime_get_ns() ||
 	    !target->header_sum || !target->mac_known || target->ifindex != ifindex ||
@@ -52,13 +52,14 @@ static __always_inline int xdp_forward(struct xdp_md *context)
 	struct ethhdr *ethernet = (void *)(long)context->data;
 	struct iphdr *ip = (void *)(ethernet + 1);
 	struct target *target;
+	__u32 index;
 	__u16 length;
 	__u8 tos;
 
 	if ((void *)(ip + 1) + sizeof(struct tcphdr) > end ||
 	    ethernet->h_proto != bpf_htons(ETH_P_IP))
 		return XDP_PASS;
-	target = xdp_target(ethernet, end - (void *)ip, context->ingress_ifindex);
+	target = xdp_target(ethernet, end - (void *)ip, context->ingress_ifindex, &index);
 	if (!target)
 		return XDP_PASS;
 	length = bpf_ntohs(ip->tot_len) + sizeof(*ip);
@@ -73,7 +74,7 @@ static __always_inline int xdp_forward(struct xdp_md *context)
 	__builtin_memcpy(ethernet->h_source, target->own_mac, ETH_ALEN);
 	ethernet->h_proto = bpf_htons(ETH_P_IP);
 	write_outer((__be32 *)(ethernet + 1), length, tos, target);
-	count(COUNT_FAST_XDP);
+	count_traffic(index, WAY_FAST_XDP, length - sizeof(*ip));
 	return XDP_TX;
 }
 

@@ -37,10 +37,11 @@ from dvipad.care import Care
 from dvipad.config.check import Configuration, load
 from dvipad.config.errors import ConfigError
 from dvipad.config.model import Profile
-from dvipad.core.effects import WatchRanges
+from dvipad.core.effects import Decision, Refusal, WatchRanges
 from dvipad.core.inputs import Input, Ordered, ProfileChanged, Stalled, Started, StopRequested
 from dvipad.core.node import Node
 from dvipad.core.orders import Orders
+from dvipad.measures import Measures
 from dvipad.operator import Operator
 from dvipad.setup import (
     core_settings,
@@ -50,7 +51,7 @@ from dvipad.setup import (
     node_guard,
     queue_settings,
 )
-from dvipad.wire.events import DownReason, MeshEvent, PeerDown, PeerUp
+from dvipad.wire.events import MeshEvent, PeerDown, PeerUp
 
 LEASE_INTERVAL_S: Final = 0.05
 REPAIR_INTERVAL_S: Final = 1.0
@@ -81,6 +82,7 @@ class Daemon:
         self.config = configuration.node
         self.profile = configuration.profile
         self.events = events
+        self.measures = Measures()
         self._features = features
         self.node = Node(core_settings(self.config))
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="kernel")
@@ -103,9 +105,8 @@ class Daemon:
         self.mesh = MeshTransport(TransportSettings(mesh_settings(self.config)), inbox.put)
         self.queue = self._queue_keeper(settings.plane.queue_mark)
         self.operator = Operator(self)
-        heard = self.operator.activation.heard
         self.care = Care(self)
-        ends = (self.feed, self._left.set, heard, self.care.prober.probe)
+        ends = (self.feed, self._left.set, self._heard, self.care.prober.probe)
         self.runner = Runner(self.kernel, self.thread, self.mesh, *ends)
         self._orders_file = OrdersFile(self.config.paths.run, self.config.paths.state)
         self.orders = self._orders_file.load()
@@ -117,7 +118,7 @@ class Daemon:
             self.feed(Stalled())  # others may have taken over what it owned
         self._renewed_ms = now_ms()
         self._renew_lease()
-        self.feed(ProfileChanged(self.profile))
+        self.follow(self.profile)
         self.feed(Ordered(self.orders))
         await self._watch_ranges()
         await self._read_sockets_once()
@@ -222,9 +223,13 @@ class Daemon:
         self.operator.activation.stepped()
         self._arm()
 
+    def _heard(self, effect: Decision | Refusal) -> None:
+        self.measures.heard(effect)
+        self.operator.activation.heard(effect)
+
     def _mesh_event(self, event: MeshEvent) -> None:
         if isinstance(event, PeerUp | PeerDown):
-            log_peer(event)
+            logs.log_peer(event)
         self.feed(event)
 
     def _arm(self) -> None:
@@ -251,6 +256,7 @@ class Daemon:
     def follow(self, profile: Profile) -> None:
         """Follow another profile: what did not change is not disturbed (D11)."""
         self.profile = profile
+        self.measures.followed()
         self.feed(ProfileChanged(profile))
 
     def reload(self) -> None:
@@ -263,6 +269,7 @@ class Daemon:
         try:
             configuration = load(self._path)
         except ConfigError as error:
+            self.measures.refused()
             log.error("profile not changed:\n%s", error)
             return
         if configuration.node != self.config:
@@ -312,6 +319,7 @@ class Daemon:
             due = loop.time() + interval_s
             await asyncio.sleep(interval_s)
             late_s = loop.time() - due
+            self.measures.late.observe(late_s)
             if late_s > LATE_S:
                 log.warning("the loop was %.0f ms late", late_s * 1000)
 
@@ -382,14 +390,3 @@ def main(path: Path) -> int:
         log.critical("cannot start: %s", error)
         return 1
     return 0
-
-
-def log_peer(event: PeerUp | PeerDown) -> None:
-    """One line for each session that begins or ends: the first question after a takeover."""
-    if isinstance(event, PeerUp):
-        told = about("peer", node=event.member.name, up=True)
-        log.info("peer %s (%s) is up", event.member.name, event.member.xcf, extra=told)
-    else:
-        level = logging.INFO if event.reason is DownReason.GOODBYE else logging.WARNING
-        told = about("peer", node=event.name, up=False, reason=event.reason)
-        log.log(level, "peer %s is down: %s", event.name, event.reason.value, extra=told)

@@ -7,7 +7,10 @@ import os
 import sys
 from typing import Final
 
-from dvipad.adapters.events import EventRing
+from dvipad.adapters.events import EventRing, about
+from dvipad.wire.events import DownReason, PeerDown, PeerUp
+
+log = logging.getLogger("dvipad")
 
 _PRIORITIES: Final = {
     logging.DEBUG: 7,
@@ -38,3 +41,14 @@ def set_up() -> EventRing:
     events = EventRing()
     logging.basicConfig(level=logging.INFO, handlers=[handler, events])
     return events
+
+
+def log_peer(event: PeerUp | PeerDown) -> None:
+    """One line for each session that begins or ends: the first question after a takeover."""
+    if isinstance(event, PeerUp):
+        told = about("peer", node=event.member.name, up=True)
+        log.info("peer %s (%s) is up", event.member.name, event.member.xcf, extra=told)
+    else:
+        level = logging.INFO if event.reason is DownReason.GOODBYE else logging.WARNING
+        told = about("peer", node=event.name, up=False, reason=event.reason)
+        log.log(level, "peer %s is down: %s", event.name, event.reason.value, extra=told)

@@ -13,6 +13,7 @@ from dvipad.adapters.control import ControlError, Handler
 from dvipad.adapters.jsonable import jsonable
 from dvipad.address import Address
 from dvipad.core.view import NodeView
+from dvipad.stats import Stats
 
 if TYPE_CHECKING:
     from dvipad.daemon import Daemon
@@ -29,10 +30,11 @@ WAIT_MAX_S: Final = 30
 
 
 class Reports:
-    """Serves ``view``, ``crt``, ``counters``, ``config`` and ``events``."""
+    """Serves ``view``, ``crt``, ``counters``, ``config``, ``events`` and ``stats``."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
+        self._stats = Stats(daemon)
 
     def handlers(self) -> dict[str, Handler]:
         """The commands, by name."""
@@ -42,6 +44,7 @@ class Reports:
             "counters": self._counters,
             "config": self._config,
             "events": self._events,
+            "stats": self._stats.answer,
         }
 
     async def _view(self, _request: Mapping[str, Any]) -> dict[str, Any]:

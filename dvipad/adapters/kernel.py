@@ -131,7 +131,8 @@ class Kernel:
             self._stack = stack.pop_all()
         self._placed: dict[Address, bool] = {}
         self._unclear: list[tuple[Address, bytes]] = []
-        self._tunnels: dict[Address, TunnelMtu] = {}
+        self.tunnels: dict[Address, TunnelMtu] = {}
+        """What fits the tunnel to each member, as `repair` found last."""
 
     def close(self) -> None:
         """Leave: programs, maps and addresses stay in the kernel and go on."""
@@ -334,12 +335,12 @@ class Kernel:
         """Say what fits each tunnel: before it takes traffic, and when that changes."""
         found = self.plane.tunnel_mtus()
         for mtu in set(found.values()):
-            new = [xcf for xcf in found if found[xcf] == mtu != self._tunnels.get(xcf)]
+            new = [xcf for xcf in found if found[xcf] == mtu != self.tunnels.get(xcf)]
             if new:
                 level = logging.WARNING if mtu.narrow() else logging.INFO
                 names = ", ".join(map(str, sorted(new)))
                 log.log(level, "tunnel to %s %s", names, mtu.text(self.plane.uplink_mtu))
-        self._tunnels = found
+        self.tunnels = found
 
     def crt(self, wanted: Wanted) -> list[CrtRow]:
         """The CRT, from the map that holds it."""

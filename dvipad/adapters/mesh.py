@@ -20,7 +20,7 @@ from itertools import count
 from typing import Any, Final, assert_never
 
 from dvipad.adapters.datagrams import Datagrams
-from dvipad.adapters.tcp_options import tune
+from dvipad.adapters.tcp_options import Measured, measure, tune
 from dvipad.address import Address
 from dvipad.wire.actions import (
     Close,
@@ -32,7 +32,7 @@ from dvipad.wire.actions import (
     Write,
 )
 from dvipad.wire.events import HostAnswered, MeshEvent, MessageReceived, PeerDown, PeerUp
-from dvipad.wire.mesh import Mesh, MeshSettings
+from dvipad.wire.mesh import Link, Mesh, MeshSettings
 from dvipad.wire.messages import Message
 from dvipad.wire.redial import MAX_ENDPOINTS, Endpoint
 
@@ -162,6 +162,14 @@ class MeshTransport:
         self._held = held
         for connection in self._connections.values():
             _read(connection, not held)
+
+    def links(self) -> list[tuple[Link, Measured]]:
+        """The sessions that are open, and what the kernel measured on their connections."""
+        return [
+            (link, measure(_transport(connection).get_extra_info("socket")))
+            for link in self.mesh.links(self._now_ms())
+            if (connection := self._connections.get(link.connection_id)) is not None
+        ]
 
     # --- what connections report --------------------------------------------------------------
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
+from dataclasses import dataclass
 from typing import Final
 
 _TCP_THIN_LINEAR_TIMEOUTS: Final = 16
@@ -28,6 +30,33 @@ _WISHES: Final = (
     (_TCP_DELACK_MAX_US, _DELACK_MAX_US),
 )
 """Options (`linux/tcp.h`) that help where the kernel has them."""
+
+
+_TCP_INFO_BYTES: Final = 152
+_NO_RTT: Final = 0xFFFF_FFFF
+_TOTAL_RETRANS: Final = 100
+_MIN_RTT: Final = 148
+"""Offsets in ``struct tcp_info`` (`linux/tcp.h`); 32 bits, a time in microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the kernel knows of a connection: the shortest round trip of the last five minutes,
+    None before there was one, and the segments that were sent again."""
+
+    round_trip_us: int | None
+    retransmits: int
+
+
+def measure(sock: socket.socket) -> Measured:
+    """Ask the kernel about a connection; of one that has ended nothing is known."""
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        (retransmits,) = struct.unpack_from("=I", info, _TOTAL_RETRANS)
+        (round_trip_us,) = struct.unpack_from("=I", info, _MIN_RTT)
+    except (OSError, struct.error):
+        return Measured(None, 0)
+    return Measured(None if round_trip_us >= _NO_RTT else round_trip_us, retransmits)
 
 
 def tune(sock: socket.socket, timeout_ms: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,6 +36,9 @@ IDLE_AGAIN_MS: Final = 100
 """A DVIPA without connections is looked at once more after so long, before it is removed."""
 ANNOUNCE_AGAIN_MS: Final = 1_000
 """Between an announcement that failed and the next."""
+CHANGED_MAX: Final = 4_096
+"""DVIPAs that are remembered as changed until somebody shows them; with more, all count as changed.
+"""
 RETRY_MS: Final = 5_000
 """After an effect failed this node is no candidate for that DVIPA for so long."""
 
@@ -78,6 +82,8 @@ class Context:
     stopping_since_ms: int | None = None
     effects: list[Effect] = field(default_factory=list)
     touched: Touched = field(default_factory=Touched)
+    changed: set[Address] | None = None
+    """DVIPAs of which a display may be out of date (`note`); None: of all."""
     last_id: int = 0
     indexed: Profile | None = None
     statements: dict[Address, tuple[Distribute, ...]] = field(default_factory=dict)
@@ -87,6 +93,13 @@ class Context:
     def stopping(self) -> bool:
         """Whether the node is leaving."""
         return self.stopping_since_ms is not None
+
+    def note(self, dvipas: Iterable[Address]) -> None:
+        """Something about `dvipas` may have changed for those who show them."""
+        if self.changed is not None:
+            self.changed.update(dvipas)
+            if len(self.changed) > CHANGED_MAX:
+                self.changed = None
 
     def emit(self, *effects: Effect) -> None:
         """Queue effects of this step, in order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from dvipad.address import Address
 from dvipad.config.model import Distribute
@@ -62,6 +62,10 @@ class Distributor:
             for port, service in services.items()
         }
 
+    def services_of(self, dvipa: Address) -> Mapping[int, Service]:
+        """The same for one DVIPA, by port."""
+        return self._services.get(dvipa, {})
+
     def adopt(self, adopted: Adopted, hold_ms: int) -> None:
         """Services that a former daemon left in the data plane.
 
@@ -103,6 +107,7 @@ class Distributor:
 
     def _change(self, dvipa: Address, wanted: dict[int, Service]) -> None:
         """The services of `dvipa` are those `wanted` from now on."""
+        self._context.note((dvipa,))
         services = self._services.get(dvipa, {})
         for port in sorted(services.keys() - wanted.keys()):
             self._context.emit(RemoveService(dvipa, port))

@@ -310,6 +310,7 @@ class Node:
         self._make_sure()
         self.owners.touch_due()
         look = context.touched.take(self._known)
+        context.note(look)
         self.owners.refresh(look)
         self.target.refresh(look, self.owners.is_named)
         self.distributor.refresh(look, self.owners.keeps_crt)

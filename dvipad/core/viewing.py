@@ -25,7 +25,7 @@ _STATUS = {
 def view_of(context: Context, owners: Owners, target: Target, distributor: Distributor) -> NodeView:
     """Everything that this node knows now."""
     settings = context.settings
-    dvipas = sorted({vipa.dvipa for vipa in owners} | target.hidden, key=order)
+    dvipas = sorted(known(owners, target), key=order)
     names = {peer.member.xcf: peer.member.name for peer in context.membership}
     names[settings.xcf] = settings.name
     return NodeView(
@@ -40,28 +40,37 @@ def view_of(context: Context, owners: Owners, target: Target, distributor: Distr
                 for peer in sorted(context.membership, key=lambda peer: peer.member.name)
             ),
         ),
-        tuple(_dvipa(context, owners, target, dvipa) for dvipa in dvipas),
-        tuple(
-            TargetView(
-                dvipa,
-                port,
-                row.name,
-                row.xcf,
-                row.ready,
-                row.weight,
-                service.method.value,
-                service.offload,
-            )
-            for (dvipa, port), service in sorted(
-                distributor.services().items(), key=lambda item: (order(item[0][0]), item[0][1])
-            )
-            for row in service.rows
-        ),
+        tuple(dvipa_of(context, owners, target, dvipa) for dvipa in dvipas),
+        tuple(row for dvipa in dvipas for row in targets_of(distributor, dvipa)),
         tuple(sorted(context.troubles)),
     )
 
 
-def _dvipa(context: Context, owners: Owners, target: Target, dvipa: Address) -> DvipaView:
+def known(owners: Owners, target: Target) -> set[Address]:
+    """The DVIPAs that this node has a part in."""
+    return {vipa.dvipa for vipa in owners} | target.hidden
+
+
+def targets_of(distributor: Distributor, dvipa: Address) -> list[TargetView]:
+    """The targets of `dvipa`, by port; none if this node does not distribute it."""
+    return [
+        TargetView(
+            dvipa,
+            port,
+            row.name,
+            row.xcf,
+            row.ready,
+            row.weight,
+            service.method.value,
+            service.offload,
+        )
+        for port, service in sorted(distributor.services_of(dvipa).items())
+        for row in service.rows
+    ]
+
+
+def dvipa_of(context: Context, owners: Owners, target: Target, dvipa: Address) -> DvipaView:
+    """What this node is to `dvipa`, one of those that are `known`."""
     vipa = owners.get(dvipa)
     claim = context.membership.claim(dvipa)
     is_target = target.wants(dvipa)

@@ -17,10 +17,11 @@ STOP_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class WebServer:
-    """Where `dvipad web` of host `name` answers."""
+    """Where `dvipad web` of host `name` answers; `pid`: its process."""
 
     cluster: Cluster
     name: str
+    pid: int
 
     def url(self, path: str = "/") -> str:
         """Where hosts of the lab find `path`."""
@@ -37,10 +38,10 @@ class WebServer:
 @contextmanager
 def web_server(cluster: Cluster, name: str) -> Iterator[WebServer]:
     """Runs `dvipad web` on host `name`; it answers from the first moment to the last."""
-    server = WebServer(cluster, name)
     argv = [sys.executable, "-m", "dvipad.cli.dvipad", "web", str(cluster.paths.node_file(name))]
     with cluster.paths.log(name).open("a") as log:
         process = cluster.popen(name, argv, stdout=log, stderr=log)
+    server = WebServer(cluster, name, process.pid)
     try:
         what = f"the web server of {name} answers"
         cluster.wait_until(lambda: server.get("/healthz")[0] != 0, START_S, what)

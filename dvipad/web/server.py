@@ -21,6 +21,7 @@ from dvipad.adapters.notify import notify
 from dvipad.address import Address
 from dvipad.config.errors import errors
 from dvipad.config.node import NodeConfig, check_node
+from dvipad.web.metrics import Metrics
 from dvipad.web.pages import Pages, guarded
 from dvipad.web.source import NoAnswer, Source
 
@@ -35,6 +36,7 @@ def application(source: Source) -> web.Application:
     app = web.Application(middlewares=[guarded])
     app.add_routes([web.get("/healthz", health.alive), web.get("/readyz", health.ready)])
     app.add_routes(Pages(source).routes())
+    app.add_routes(Metrics(source).routes())
     return app
 
 

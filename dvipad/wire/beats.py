@@ -11,6 +11,7 @@ that is over, or of a stranger names no session, and is counted and dropped.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from hashlib import blake2b
 from itertools import count
@@ -43,6 +44,10 @@ class Beats:
         self._missing: dict[str, None] = {}
         self._reports: list[DatagramsMissing] = []
         self._next_ms = 0
+
+    def missing(self) -> Collection[str]:
+        """Peers whose datagrams do not arrive, while their session stands."""
+        return self._missing.keys()
 
     def hello(self) -> Hello:
         """What this node says of itself on its next connection."""

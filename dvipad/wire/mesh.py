@@ -76,6 +76,17 @@ class _Connection:
     attached: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A session that is open. `silence_ms`: the longest of the last minute or two; `deaf`: the
+    peer's heartbeats by UDP do not arrive."""
+
+    peer: str
+    connection_id: int
+    silence_ms: int
+    deaf: bool
+
+
 class Mesh:
     """All sessions of one node.
 
@@ -177,6 +188,19 @@ class Mesh:
     def peers(self) -> tuple[Member, ...]:
         """The nodes that are up, by name."""
         return tuple(self._hello(self._peers[name]).member for name in sorted(self._peers))
+
+    def links(self, now_ms: int) -> list[Link]:
+        """The sessions that are open."""
+        missing = self._beats.missing()
+        return [
+            Link(
+                name,
+                connection.id,
+                connection.session.longest_silence_ms(now_ms),
+                name in missing,
+            )
+            for name, connection in self._peers.items()
+        ]
 
     # --- time and output ----------------------------------------------------------------------
 

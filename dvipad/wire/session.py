@@ -163,6 +163,10 @@ class Session:
         """What the peer's heartbeats by UDP carry."""
         return self._local.token
 
+    def longest_silence_ms(self, now_ms: int) -> int:
+        """How long nothing was heard of the peer, at the longest, in the last minute or two."""
+        return self._hearing.longest_silence_ms(now_ms)
+
     @property
     def beats(self) -> bool:
         """Whether this end sends heartbeats by UDP now."""

@@ -79,9 +79,11 @@ def _entries(table: CrtMap) -> Iterator[tuple[bytes, int, int, int]]:
 
 
 class Ender:
-    """Compares and deletes in the kernel, through the program ``dvipad_end``."""
+    """Compares and deletes in the kernel, through the program ``dvipad_end``; `tell` gets the
+    target index and the keys of what was deleted."""
 
-    def __init__(self, endings: Map, program_fd: int) -> None:
+    def __init__(self, endings: Map, program_fd: int, tell: Callable[[int, bytes], None]) -> None:
+        self._tell = tell
         self._memory = endings.memory()
         self._ending = Ending.from_buffer(self._memory)
         self._program_fd = program_fd
@@ -94,7 +96,12 @@ class Ender:
         for at in range(0, len(keys), size):
             part = keys[at : at + size]
             results = self._run(index, part, before_ns)
-            deleted += results.count(End.DELETED)
+            over = results.count(End.DELETED)
+            deleted += over
+            if over:
+                every = over == len(results)
+                told = part if every else b"".join(_where(part, results, End.DELETED))
+                self._tell(index, told)
             if End.UNCLEAR in results:
                 unclear += _where(part, results, End.UNCLEAR)
         return deleted, b"".join(unclear)

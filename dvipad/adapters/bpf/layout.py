@@ -16,7 +16,7 @@ from typing import Final
 
 from dvipad.address import Address, pack, unpack
 
-LAYOUT_VERSION: Final = 5
+LAYOUT_VERSION: Final = 6
 DVIPAS_MAX: Final = 1024
 SERVICES_MAX: Final = 4096
 TARGETS_MAX: Final = 256
@@ -62,6 +62,7 @@ MAPS: Final = (
     "budget",
     "answers",
     "counters",
+    "traffic",
     "endings",
 )
 """The maps of the data plane, each pinned by its name."""
@@ -312,9 +313,6 @@ COUNTERS: Final = (
     "hidden_accepted",
     "hidden_direct",
     "hidden_stray",
-    "encapsulated",
-    "direct",
-    "relayed",
     "decapsulated",
     "tunnel_stranger",
     "tunnel_malformed",
@@ -337,14 +335,19 @@ COUNTERS: Final = (
     "mss_clamped",
     "refusal_held",
     "relayed_back",
-    "fast",
     "fast_hidden",
-    "fast_direct",
     "fast_hidden_direct",
-    "fast_xdp",
     "unseen",
 )
 """Names of ``enum counter``, in its order; ``bpf/dvipad.h`` says what each means."""
+
+
+WAYS: Final = ("fast", "fast_direct", "fast_xdp", "tunnel", "direct", "relayed")
+"""Names of ``enum way``, in its order."""
+WAYS_MAX: Final = 8
+"""Rows of `traffic` for one target."""
+TRAFFIC_WORDS: Final = 2
+"""Numbers of 8 bytes in a ``struct traffic``: packets, bytes."""
 
 
 def connection_key(client: Address, client_port: int, dvipa: Address, dvipa_port: int) -> bytes:

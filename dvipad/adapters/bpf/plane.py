@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from dvipad.adapters.bpf import device, loader, xdp
+from dvipad.adapters.bpf.counting import Counts, Traffic, flooded
 from dvipad.adapters.bpf.crt import EVERYTHING, CrtRow, CrtTable, Ender, Wanted
 from dvipad.adapters.bpf.crt_map import CrtMap
 from dvipad.adapters.bpf.front import FrontTable
 from dvipad.adapters.bpf.layout import (
-    COUNTERS,
     DVIPA_COLLECTING,
     DVIPA_QUIET,
     THIS_NODE,
@@ -25,7 +25,6 @@ from dvipad.adapters.bpf.layout import (
     Role,
     Shared,
     Tunnel,
-    key_index,
 )
 from dvipad.adapters.bpf.libbpf import BpfError, BpfObject
 from dvipad.adapters.bpf.maps import Map
@@ -34,6 +33,7 @@ from dvipad.adapters.bpf.mtu import TunnelMtu, tunnel_mtu
 from dvipad.adapters.bpf.rtnetlink import open_netlink
 from dvipad.adapters.bpf.settings import PlaneSettings, compile_settings
 from dvipad.adapters.bpf.tables import ServiceRow, ServiceTable, TargetTable
+from dvipad.adapters.bpf.tally import Tally
 from dvipad.adapters.bpf.xdp import XdpMode
 from dvipad.address import Address, pack, unpack
 
@@ -44,15 +44,6 @@ REOPENED_NS: Final = 500_000_000
 WORKER_S: Final = 0.02
 """So long a worker may take for the SYNs in its hands; one that takes longer is hung, or dead."""
 WORKER_LOOK_S: Final = 0.0002
-
-_FAST: Final = {
-    "fast": ("hit_established", "encapsulated"),
-    "fast_hidden": ("hidden_accepted", "decapsulated"),
-    "fast_direct": ("hit_established", "direct"),
-    "fast_hidden_direct": ("hidden_direct",),
-    "fast_xdp": ("hit_established", "encapsulated"),
-}
-"""What a packet of the short way would have been counted as, the long way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +73,12 @@ class DataPlane:
         # Then a SYN for the worker cannot be marked as a multicast (bpf/distribute.bpf.c).
         self._held = device.drops_multicast(settings.uplinks)
         self._services = ServiceTable(maps, self._targets, self._held)
-        ender = Ender(maps["endings"], loaded.program("dvipad_end").fd)
+        self.tally = Tally(maps, self._services, self._targets)
+        ender = Ender(maps["endings"], loaded.program("dvipad_end").fd, self.tally.ended)
         established = CrtMap(maps["established4"], maps["established6"])
         embryonic = CrtMap(maps["embryonic4"], maps["embryonic6"])
         self._crt = CrtTable(established, embryonic, self._targets, ender)
+        self._counts = Counts(maps["counters"], maps["traffic"])
         self._front = FrontTable(maps["front4"])
         self._memory = maps["shared"].memory()
         self._shared = Shared.from_buffer(self._memory)
@@ -303,6 +296,8 @@ class DataPlane:
         count = self._crt.purge_target(index)
         if not self._refers_to(target, index):
             self._services.forget_target(index)
+            self._counts.forget(index)
+            self.tally.forget(index)
             self._targets.free(target)
         return count
 
@@ -342,15 +337,30 @@ class DataPlane:
 
     def counters(self) -> dict[str, int]:
         """Packets by verdict and reason (``bpf/dvipad.h``), since the maps were made."""
-        counts = {
-            COUNTERS[key_index(key)]: sum(memoryview(value).cast("Q"))
-            for key, value in self._maps["counters"].items()
-        }
-        for short, names in _FAST.items():
-            taken = counts.pop(short)
-            for name in names:
-                counts[name] += taken
-        return counts
+        return self._counts.by_reason()
+
+    def traffic(self) -> dict[Address, dict[str, Traffic]]:
+        """What went to each target that has an index, by way (``enum way``)."""
+        targets = self._targets.indexes()
+        rows = self._counts.of_targets(list(targets.values()))
+        return dict(zip(targets, rows, strict=True))
+
+    def used(self) -> dict[str, int]:
+        """Entries of tables that user space fills, by the name of the map."""
+        return {"services": self._services.count, "targets": len(self._targets.indexes())}
+
+    def limits(self) -> dict[str, int]:
+        """Room in each map."""
+        return {name: table.info.max_entries for name, table in self._maps.items()}
+
+    def undecided(self) -> int:
+        """SYNs that the worker has in its hands."""
+        return max(0, self._handed.value - self._shared.done)
+
+    def budget_spent(self) -> bool:
+        """Whether more SYNs arrive on some CPU than the worker is meant to decide."""
+        settings = compile_settings(self.settings, self.uplink_mtu)
+        return flooded(self._maps["budget"], settings, time.monotonic_ns())
 
     def await_worker(self) -> None:
         """Returns when the SYNs that the worker has been handed are decided, or take too long.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import add, itemgetter
 from typing import Final
 
 from dvipad.adapters.bpf import device
@@ -44,7 +46,7 @@ class TargetTable:
     def __init__(self, targets: Map, settings: PlaneSettings, routes: device.Routes) -> None:
         self._map = targets
         self._macs = settings.xdp is not XdpMode.OFF
-        self._xcf = xcf = settings.xcf
+        self.own = xcf = settings.xcf
         self._tunnel = settings.tunnel
         self._direct = settings.direct
         self._memory = targets.memory()
@@ -53,6 +55,8 @@ class TargetTable:
         self._routes = routes
         self.mtus: dict[Address, int] = {}
         """MTU of the route to each target but this node; 0: unknown."""
+        self.edition = 0
+        """Another one whenever an index is given out or taken back."""
         self._by_index: dict[int, Address] = {}
         for index, entry in enumerate(self._entries):
             if entry.family:
@@ -76,7 +80,7 @@ class TargetTable:
             next_hop_known=next_hop is not None,
             next_hop=(ctypes.c_ubyte * 16)(*(pack(next_hop) if next_hop else b"")),
             header_sum=self._header_sum(xcf) if next_hop is not None else 0,
-            source4=(ctypes.c_ubyte * 4)(*pack(self._xcf)[12:]),
+            source4=(ctypes.c_ubyte * 4)(*pack(self.own)[12:]),
             mac=(ctypes.c_ubyte * 6)(*mac),
             own_mac=(ctypes.c_ubyte * 6)(*own_mac),
             mac_known=macs is not None,
@@ -89,7 +93,7 @@ class TargetTable:
         """The sum for ``bpf/fast.h``: the words of the outer header but the first two."""
         if self._tunnel is not Tunnel.IPIP or xcf.version != 4:
             return 0
-        header = _OUTER4 + self._xcf.packed + xcf.packed
+        header = _OUTER4 + self.own.packed + xcf.packed
         return sum(memoryview(header).cast("H"))
 
     def index(self, xcf: Address) -> int:
@@ -108,12 +112,17 @@ class TargetTable:
             if index not in self._by_index:
                 self._write(index, xcf)
                 self._by_address[xcf] = self._last = index
+                self.edition += 1
                 return index
         raise BpfError(f"target {xcf} is one too many: {TARGETS_MAX} is the limit")
 
     def find(self, xcf: Address) -> int | None:
         """The index of a target, None when it has none."""
         return self._by_address.get(xcf)
+
+    def indexes(self) -> dict[Address, int]:
+        """The index of each target but this node."""
+        return {xcf: index for xcf, index in self._by_address.items() if index != THIS_NODE}
 
     def address(self, index: int) -> Address | None:
         """The XCF address with this index."""
@@ -126,6 +135,7 @@ class TargetTable:
             return
         self._map.update(index_key(index), bytes(ctypes.sizeof(Target)))
         del self._by_index[index], self._by_address[xcf], self.mtus[xcf]
+        self.edition += 1
 
     def refresh_routes(self) -> None:
         """Looks the devices and MTUs up again, after links or routes changed."""
@@ -157,6 +167,13 @@ class ServiceTable:
             name: maps[name].memory() for name in ("cursors", "totals", "worker_totals")
         }
         self._cursors = (ctypes.c_uint64 * SERVICES_MAX).from_buffer(self._memory["cursors"])
+        by_both = (self._memory["totals"], self._memory["worker_totals"])
+        self._by_program, self._by_worker = (memoryview(each).cast("Q") for each in by_both)
+        self.edition = 0
+        """Another one whenever a slot is given out or taken back."""
+        self._rows: Sequence[tuple[Address, int, Address]] = ()
+        self._cells_of = (-1, -1)
+        self._cells: list[int] = []
         self._slots: dict[tuple[Address, int], int] = {}
         for key, value in self._map.items():
             self._slots[service_of(key)] = Service.from_buffer_copy(value).slot
@@ -178,7 +195,14 @@ class ServiceTable:
         value = Service(slot=slot, flags=flags, ring_len=len(ring))
         value.ring = (ctypes.c_uint16 * RING_MAX)(*indexes)
         self._map.update(service_key(dvipa, port), bytes(value))
-        self._slots[dvipa, port] = slot
+        if (dvipa, port) not in self._slots:
+            self._slots[dvipa, port] = slot
+            self.edition += 1
+
+    @property
+    def count(self) -> int:
+        """How many ports are distributed."""
+        return len(self._slots)
 
     def forget_target(self, index: int) -> None:
         """Clears the totals of a target whose index may become another's."""
@@ -204,6 +228,7 @@ class ServiceTable:
         slot = self._slots.pop((dvipa, port), None)
         if slot is not None:
             self._free.append(slot)
+            self.edition += 1
 
     def rows(self) -> tuple[ServiceRow, ...]:
         """All distributed ports."""
@@ -218,15 +243,30 @@ class ServiceTable:
 
     def totals(self) -> dict[tuple[Address, int, Address], int]:
         """Connections chosen for (DVIPA, port, target), by program and worker together."""
+        targets = {**self._targets.indexes(), self._targets.own: THIS_NODE}.items()
         found: dict[tuple[Address, int, Address], int] = {}
         for (dvipa, port), slot in self._slots.items():
-            at, size = slot * TARGETS_MAX * _TOTAL_SIZE, TARGETS_MAX * _TOTAL_SIZE
-            rows = [
-                memoryview(self._memory[name][at : at + size]).cast("Q")
-                for name in ("totals", "worker_totals")
-            ]
-            for index, counts in enumerate(zip(*rows, strict=True)):
-                address = self._targets.address(index)
-                if address is not None and any(counts):
-                    found[dvipa, port, address] = sum(counts)
+            row = slot * TARGETS_MAX
+            for address, index in targets:
+                if count := self._total(row + index):
+                    found[dvipa, port, address] = count
         return found
+
+    def chosen(self, rows: Sequence[tuple[Address, int, Address]]) -> Sequence[int]:
+        """The totals of `rows`; 0 for one that is not distributed."""
+        edition = (self.edition, self._targets.edition)
+        if rows is not self._rows or edition != self._cells_of:
+            self._rows, self._cells_of = rows, edition
+            self._cells = [self._cell(*row) for row in rows]
+        if min(self._cells, default=-1) < 0:
+            return [0 if cell < 0 else self._total(cell) for cell in self._cells]
+        pick = itemgetter(*self._cells, self._cells[0])  # of one cell alone it gives no tuple
+        both = map(add, pick(self._by_program), pick(self._by_worker))
+        return list(both)[:-1]
+
+    def _total(self, cell: int) -> int:
+        return self._by_program[cell] + self._by_worker[cell]
+
+    def _cell(self, dvipa: Address, port: int, xcf: Address) -> int:
+        slot, index = self._slots.get((dvipa, port)), self._targets.find(xcf)
+        return -1 if slot is None or index is None else slot * TARGETS_MAX + index

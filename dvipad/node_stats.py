@@ -1,0 +1,102 @@
+"""Metrics of the daemon itself, its mesh and its core: nothing here asks the kernel for long."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from dvipad.adapters.histogram import HistogramRow
+from dvipad.adapters.troubles import Trouble
+from dvipad.core.membership import Life
+
+if TYPE_CHECKING:
+    from dvipad.daemon import Daemon
+
+Value: TypeAlias = int | float | HistogramRow
+Samples: TypeAlias = dict[str, Sequence[tuple[str | Value, ...]]]
+"""By name of the metric: rows of values of its labels, and a number or a histogram at the end."""
+
+_UDP: Final = "udp_"
+_TROUBLE: Final = "trouble_"
+_CARE: Final = dict.fromkeys(("probed", "in_use", "claimed_elsewhere", "seen_elsewhere"), 0)
+"""Told from the start: what is told when it happens first has not grown."""
+_MS: Final = 0.001
+_US: Final = 0.000_001
+
+
+@cache
+def build_version() -> str:
+    """The version of dvipad that runs."""
+    try:
+        return version("dvipad")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def node_samples(daemon: Daemon) -> Samples:
+    """All of them, by name."""
+    config, context = daemon.config, daemon.node.context
+    counters = daemon.care.counters
+    return {
+        "dvipad_build_info": [(build_version(), platform.python_version(), 1)],
+        "dvipad_node_info": [(config.name, config.cluster, str(config.xcf), 1)],
+        "dvipad_joined": [(int(context.joined),)],
+        "dvipad_trouble": [
+            (trouble.value, int(trouble.value in context.troubles)) for trouble in Trouble
+        ],
+        "dvipad_troubles_total": [
+            (trouble.value, counters[f"{_TROUBLE}{trouble.name.lower()}"]) for trouble in Trouble
+        ],
+        "dvipad_care_total": counted((_CARE | counters).items(), without=_TROUBLE),
+        **_measured(daemon),
+        **_mesh(daemon),
+    }
+
+
+def counted(rows: Iterable[tuple[str, int]], *, without: str = "\0") -> list[tuple[str, int]]:
+    """Rows with a reason and a number; not those that begin with `without`."""
+    return sorted(row for row in rows if not row[0].startswith(without))
+
+
+def _measured(daemon: Daemon) -> Samples:
+    measures = daemon.measures
+    return {
+        "dvipad_decisions_total": [(*row, count) for row, count in measures.decisions.items()],
+        "dvipad_move_seconds": [(name, taken.row()) for name, taken in measures.moves.items()],
+        "dvipad_moves_abandoned_total": list(measures.abandoned.items()),
+        "dvipad_refusals_total": [(measures.refusals,)],
+        "dvipad_loop_late_seconds": [(measures.late.row(),)],
+        "dvipad_runner_backlog": [(daemon.runner.backlog,)],
+        "dvipad_runner_failures_total": [(daemon.runner.failures,)],
+        "dvipad_config_generation": [(measures.generation,)],
+        "dvipad_config_reload_ok": [(int(not measures.reload_failed),)],
+        "dvipad_config_reloaded_timestamp_seconds": [(measures.reloaded_s,)],
+        "dvipad_events_total": [(daemon.events.newest,)],
+    }
+
+
+def _mesh(daemon: Daemon) -> Samples:
+    counters: Mapping[str, int] = daemon.mesh.counters
+    links = daemon.mesh.links()
+    udp = [(name.removeprefix(_UDP), n) for name, n in counters.items() if name.startswith(_UDP)]
+    return {
+        "dvipad_peer_up": [
+            (peer.member.name, int(peer.life is Life.UP)) for peer in daemon.node.context.membership
+        ],
+        "dvipad_peer_round_trip_seconds": [
+            (link.peer, measured.round_trip_us * _US)
+            for link, measured in links
+            if measured.round_trip_us is not None
+        ],
+        "dvipad_peer_retransmits_total": [
+            (link.peer, measured.retransmits) for link, measured in links
+        ],
+        "dvipad_peer_silence_seconds": [(link.peer, link.silence_ms * _MS) for link, _ in links],
+        "dvipad_peer_udp_blocked": [(link.peer, int(link.deaf)) for link, _ in links],
+        "dvipad_dead_seconds": [(daemon.config.timers.dead_ms * _MS,)],
+        "dvipad_mesh_datagrams_total": counted(udp),
+        "dvipad_mesh_events_total": counted(counters.items(), without=_UDP),
+    }

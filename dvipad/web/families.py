@@ -1,0 +1,224 @@
+"""All metrics of a node: name, type, labels, meaning. The manual and the man page are made of it.
+
+Names, types and units follow Prometheus' conventions. Label sets are bounded: by the profile
+(DVIPAs, ports), by the cluster (targets, peers), and by lists in the code (reasons).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+
+class Kind(Enum):
+    """Types of Prometheus; the values are its words."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric, and what it says."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+
+
+def _gauge(name: str, text: str, *labels: str) -> Family:
+    return Family(f"dvipad_{name}", Kind.GAUGE, labels, text)
+
+
+def _counter(name: str, text: str, *labels: str) -> Family:
+    return Family(f"dvipad_{name}_total", Kind.COUNTER, labels, text)
+
+
+def _histogram(name: str, text: str, *labels: str) -> Family:
+    return Family(f"dvipad_{name}", Kind.HISTOGRAM, labels, text)
+
+
+_ROW: Final = ("dvipa", "port", "target")
+
+DVIPAS: Final = (
+    _gauge(
+        "dvipa_role",
+        "1 if this node is the owner (distributor), a backup, a target of the DVIPA, else 0. One "
+        "DVIPA has one owner over all nodes, but for the moment of a move",
+        "dvipa",
+        "role",
+    ),
+    _gauge(
+        "dvipa_status",
+        "1 for the status of the DVIPA here, as in `dvipactl netstat vipadyn`, and how it came to "
+        "this node",
+        "dvipa",
+        "status",
+        "origin",
+    ),
+    _gauge(
+        "dvipa_epoch",
+        "Grows with each change of the DVIPA's owner; nodes that differ do not hear each other",
+        "dvipa",
+    ),
+    _gauge("dvipa_owner", "1 for the node that this one takes for the owner", "dvipa", "owner"),
+    _gauge(
+        "target_listeners",
+        "Listeners that are ready on a candidate target; 0: it gets no connections. Only on the "
+        "DVIPA's owner",
+        *_ROW,
+    ),
+    _gauge("target_weight", "WEIGHT of the target, of DVIPAs whose targets differ in it", *_ROW),
+)
+"""What changes seldom: for each DVIPA and each of its targets."""
+
+CONNECTIONS: Final = (
+    _counter(
+        "connections_new",
+        "Connections that this node, as the distributor, gave to the target; those that it learned "
+        "in a takeover are not in it",
+        *_ROW,
+    ),
+    _counter(
+        "connections_ended",
+        "Connections whose target said that they are over. It starts anew with the daemon, unlike "
+        "dvipad_connections_new_total",
+        *_ROW,
+    ),
+    _gauge(
+        "connections_active",
+        "Established connections in the CRT, at the last count: dvipad_crt_count_age_seconds",
+        *_ROW,
+    ),
+)
+"""What always changes: for each target of each DVIPA and port."""
+
+NODE: Final = (
+    _gauge("up", "1 if the daemon answers; if not, there is nothing but this"),
+    _gauge("build_info", "1; version of the daemon and of its Python", "version", "python"),
+    _gauge(
+        "node_info",
+        "1; names of node and cluster, and the XCF address",
+        "node",
+        "cluster_name",
+        "xcf",
+    ),
+    _gauge("joined", "1 once the node knows what others own, and may own something itself"),
+    _gauge("trouble", "1 while the node has this trouble, and is no candidate: manual", "trouble"),
+    _counter("troubles", "How often each trouble was reported", "trouble"),
+    # Moves
+    _counter(
+        "decisions",
+        "Rows of the ownership table that were taken: why, and what was done. The log has a line "
+        "for each",
+        "trigger",
+        "action",
+    ),
+    _histogram(
+        "move_seconds",
+        "DVIPAs that came to this node, from the decision until ACTIVE with the complete CRT. "
+        "Trigger: owner lost (a takeover), takeback (by its primary), offered (its owner leaves), "
+        "asked for (VIPARANGE), first (nobody had it). The silence that came before a takeover is "
+        "not in it",
+        "trigger",
+    ),
+    _counter("moves_abandoned", "Moves to this node that did not end so", "trigger"),
+    _counter("refusals", "What was asked for and not done; the log says why"),
+    # SYNs
+    _counter(
+        "syn_choices",
+        "Who decided new connections, and why. worker: asked. kernel: by itself, for OFFLOAD, "
+        "or because the worker's beat was stale, it was dead, its window was full, or more SYNs "
+        "came than its budget. none: left to the local stack, which refuses, for no service, or "
+        "dropped for no target",
+        "by",
+        "why",
+    ),
+    _gauge("syn_budget_spent", "1 while more SYNs arrive on a CPU than the worker should decide"),
+    _counter("queue_verdicts", "What the worker did with the SYNs that reached it", "verdict"),
+    _gauge("queue_undecided", "SYNs in the worker's hands; at queue.window the kernel decides"),
+    _gauge("queue_waiting", "Packets in the NFQUEUE without a verdict"),
+    _counter("queue_dropped", "Packets that the NFQUEUE dropped; what was full", "full"),
+    _counter(
+        "queue_restarts",
+        "Successors of dead workers; those of them that hung and were killed; new supervisors",
+        "what",
+    ),
+    _counter("queue_reclaimed", "SYNs that a successor found in a dead worker's hands"),
+    # Packets
+    _counter(
+        "packets",
+        "Packets by what became of them, as in `dvipactl counters`; bpf/dvipad.h says what each "
+        "means. Among them: encapsulation_failed, too_big, mss_clamped, tunnel_stranger, no_target",
+        "reason",
+    ),
+    _counter(
+        "target_packets",
+        "Packets of clients that went to the target. What a card's receive offload joined is one. "
+        "direct: to a neighbour, without a tunnel; relayed: during a move",
+        "target",
+        "way",
+    ),
+    _counter(
+        "target_bytes", "Their bytes, IP header included, without the tunnel's", "target", "way"
+    ),
+    _gauge(
+        "tunnel_mtu_bytes", "The longest packet of a client that fits the tunnel to it", "member"
+    ),
+    # Tables
+    _gauge(
+        "crt_entries",
+        "Entries of the CRT at the last count. Embryonic ones stay until others need their place",
+        "table",
+        "family",
+    ),
+    _gauge("crt_entries_max", "Room in the CRT (tables.* of the node file)", "table", "family"),
+    _gauge("crt_count_age_seconds", "Age of the last count; a scrape begins the next one"),
+    _gauge("table_entries", "DVIPAs, distributed ports and targets in the data plane", "table"),
+    _gauge("table_entries_max", "Room for entries in each table", "table"),
+    # Mesh
+    _gauge("peer_up", "1 while there is a session with the peer", "peer"),
+    _gauge("peer_round_trip_seconds", "Shortest round trip in five minutes, TCP's own", "peer"),
+    _counter("peer_retransmits", "Segments that were sent again in this session", "peer"),
+    _gauge(
+        "peer_silence_seconds",
+        "Longest time in the last minute or two in which nothing was heard of the peer; at "
+        "dvipad_dead_seconds it counts as dead",
+        "peer",
+    ),
+    _gauge("dead_seconds", "timers.dead_ms: silence that means death"),
+    _gauge("peer_udp_blocked", "1 while its heartbeats by UDP do not arrive", "peer"),
+    _counter("mesh_datagrams", "Heartbeats by UDP, and what was wrong with them", "what"),
+    _counter("mesh_events", "Why sessions ended or were refused, and the like", "event"),
+    # The daemon
+    _histogram("loop_late_seconds", "How late the daemon came to what is due every 50 ms"),
+    _gauge("runner_backlog", "Effects of decisions that wait to be carried out"),
+    _counter("runner_failures", "Effects that the kernel refused"),
+    _gauge("config_generation", "Profiles that were accepted since the start"),
+    _gauge("config_reload_ok", "0 after a profile that was refused for a defect: see the log"),
+    _gauge("config_reloaded_timestamp_seconds", "When the profile in force was accepted"),
+    _counter("events", "Lines of the log, those that are told as events"),
+    _counter("socket_events_lost", "Events of sockets that found no room; compared anew", "what"),
+    _counter("range_binds", "Binds to addresses of a VIPARANGE, releases, and lost ones", "what"),
+    _counter("care", "Duplicate addresses: probed, in_use, claimed_elsewhere, …", "event"),
+    _gauge("process_start_time_seconds", "When the process started, since 1970", "process"),
+    _counter("process_cpu_seconds", "CPU time, user and system", "process"),
+    _gauge("process_resident_memory_bytes", "Memory that is in RAM", "process"),
+    _gauge("process_virtual_memory_bytes", "Memory that is mapped", "process"),
+    _gauge("process_open_fds", "Open files, where they may be seen", "process"),
+)
+"""All else: of the node, its queue, its tables, its peers, its daemon."""
+
+FAMILIES: Final = NODE + DVIPAS + CONNECTIONS
+
+
+def table() -> list[str]:
+    """The lines of the table in ``docs/metrics.md``."""
+    rows = [
+        f"| `{family.name}` | {family.kind.value} | {', '.join(family.labels)} | {family.help} |"
+        for family in FAMILIES
+    ]
+    return ["| metric | type | labels | meaning |", "| --- | --- | --- | --- |", *rows]
