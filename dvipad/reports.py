@@ -27,7 +27,7 @@ WAIT_MAX_S: Final = 30
 
 
 class Reports:
-    """Serves ``view``, ``crt``, ``counters``, ``config`` and ``events``."""
+    """Serves ``view``, ``crt``, ``counters``, ``config``, ``events`` and ``orders``."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -40,6 +40,7 @@ class Reports:
             "counters": self._counters,
             "config": self._config,
             "events": self._events,
+            "orders": self._orders,
         }
 
     async def _view(self, _request: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,6 +101,16 @@ class Reports:
             for event in events
         ]
         return {"events": rows, "lost": lost, "newest": self._daemon.events.newest}
+
+    async def _orders(self, _request: Mapping[str, Any]) -> dict[str, Any]:
+        """What is ordered now, and what a drain waits for: the connections that end here."""
+        hidden = frozenset(self._daemon.node.target.hidden)
+        ending = await self._kernel(lambda: self._daemon.kernel.ending(hidden))
+        rows = [
+            {"dvipa": str(dvipa), "port": port, "connections": count}
+            for (dvipa, port), count in ending.items()
+        ]
+        return {"orders": jsonable(self._daemon.orders), "ending": rows}
 
     async def _kernel(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._daemon.thread, work)
