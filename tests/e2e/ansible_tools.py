@@ -32,11 +32,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a module returned; `diff`: what ``--diff`` printed."""
+    """What a module returned."""
 
     failed: bool
     values: Mapping[str, Any]
-    diff: str
 
 
 class Ansible:
@@ -44,6 +43,7 @@ class Ansible:
 
     def __init__(self, home: Path, cluster: Cluster | None = None) -> None:
         self.home = home
+        self._cluster = cluster
         self._prefix = cluster.spec.prefix if cluster else ""
         self._inventory = home / f"inventory-{self._prefix}.yaml"
         hosts = {} if cluster is None else {node.name: {} for node in cluster.spec.nodes()}
@@ -92,12 +92,20 @@ class Ansible:
         recap = {host: (int(ok), int(changed), int(bad)) for host, ok, changed, bad in rows}
         return Outcome(done.returncode, done.stdout, recap)
 
-    def module(self, host: str, name: str, *options: str, **arguments: object) -> Answer:
-        """Run one module of the collection on `host`."""
-        values = json.dumps({"socket": "{{ dvipad_socket }}", **arguments}, default=str)
-        words = ["-m", f"dvipad.cluster.{name}", "-a", values, *options]
-        done = self.command("ansible", "-i", str(self._inventory), host, *words)
-        before, arrow, answer = done.stdout.partition(" => ")
-        assert arrow, done.stdout
-        diff = before.rpartition("\n")[0]
-        return Answer(done.returncode != 0, json.loads(answer), diff)
+    def module(self, host: str, name: str, *, check: bool = False, **arguments: object) -> Answer:
+        """Run one module of the collection on `host` as Ansible would there, without Ansible."""
+        assert self._cluster is not None
+        control = str(self._cluster.paths.control(host))
+        values = {"socket": control, **arguments, "_ansible_check_mode": check}
+        done = subprocess.run(
+            [sys.executable, "-m", f"ansible_collections.dvipad.cluster.plugins.modules.{name}"],
+            env={**os.environ, "PYTHONPATH": str(self.home)},
+            cwd=self.home,
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": values}),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        assert done.stdout, done.stderr
+        return Answer(done.returncode != 0, json.loads(done.stdout))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dvipad.lab.traffic import LongConnections, NewConnections
 from tests.e2e.ansible_tools import COLLECTION, Ansible
@@ -49,17 +50,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("playbook", PLAYBOOKS)
-def test_the_playbooks_are_well_formed(home: Path, playbook: str) -> None:
-    outcome = Ansible(home).play(playbook, "--syntax-check", dvipad_hosts="all")
-    assert outcome.status == 0, outcome.output
-
-
-@pytest.mark.parametrize("module", ["dvipad_node", "dvipad_info"])
-def test_the_modules_are_documented(home: Path, module: str) -> None:
-    done = Ansible(home).command("ansible-doc", "-t", "module", f"dvipad.cluster.{module}")
-    assert done.returncode == 0, done.stdout
-    assert "dvipad.cluster" in done.stdout and "RETURN VALUES" in done.stdout
+def test_playbooks_and_documentation_are_well_formed(home: Path) -> None:
+    ansible = Ansible(home)
+    books = [f"dvipad.cluster.{name}" for name in PLAYBOOKS]
+    options = ["--syntax-check", "-e", "dvipad_hosts=all"]
+    done = ansible.command("ansible-playbook", *options, *books)
+    assert (done.returncode, done.stdout.count("playbook: ")) == (0, 3), done.stdout
+    modules = [f"dvipad.cluster.{name}" for name in ("dvipad_node", "dvipad_info")]
+    done = ansible.command("ansible-doc", "-t", "module", *modules)
+    assert (done.returncode, done.stdout.count("RETURN VALUES")) == (0, 2), done.stdout
 
 
 def test_rolling_maintenance_loses_nothing(
@@ -92,12 +91,12 @@ def test_a_drain_waits_for_its_connections(make_cluster: MakeCluster, home: Path
     with echo_servers(cluster):
         long = LongConnections(cluster, "client", dvipa, 7, connections=CONNECTIONS)
 
-        foretold = ansible.module("t1", "dvipad_node", "--check", "--diff", state="drained")
+        foretold = ansible.module("t1", "dvipad_node", check=True, state="drained")
         assert foretold.values["changed"]
         assert foretold.values["commands"] == ["dvipactl vary sysplex quiesce target"]
         assert foretold.values["orders"]["quiesced"] == [0]
         assert foretold.values["connections"] == CONNECTIONS
-        assert "+quiesced target" in foretold.diff
+        assert foretold.values["diff"] == {"before": "", "after": "quiesced target\n"}
         assert ansible.module("t1", "dvipad_info").values["orders"] == NO_ORDERS
 
         late = ansible.module("t1", "dvipad_node", state="drained", timeout=1)
@@ -147,22 +146,38 @@ def test_a_distributor_gives_its_dvipa_and_takes_it_back(
 def test_maintenance_undoes_a_drain_that_fails(
     make_cluster: MakeCluster, home: Path, tmp_path: Path
 ) -> None:
-    """No backup is there: the owner keeps its DVIPA, and the play ends before anything is done."""
-    cluster = make_cluster(lbs=1, targets=1)
+    """Connections that do not end: the play stops before anything is done, and the node serves."""
+    cluster = make_cluster(targets=1)
     ansible = Ansible(home, cluster)
-    wait_for_state(cluster, "lb1", "ACTIVE")
     work = tmp_path / "work.yml"
     work.write_text(WORK)
-    outcome = ansible.play("maintenance", dvipad_work=work, dvipad_drain_timeout=1)
+    with echo_servers(cluster):
+        long = LongConnections(cluster, "client", cluster.spec.dvipa(), 7, connections=CONNECTIONS)
+        outcome = ansible.play(
+            "maintenance", dvipad_work=work, dvipad_hosts="t1:lb1", dvipad_drain_timeout=1
+        )
+        wait_for_targets(cluster, "lb1", 2)
+        result = long.stop()
     assert outcome.status != 0
-    assert "does another node back it up" in outcome.output
+    assert f"{CONNECTIONS} connections of {cluster.spec.dvipa()} port 7 left" in outcome.output
     assert "Work on the node" not in outcome.output
-    assert list(outcome.recap) == ["lb1"]
+    assert list(outcome.recap) == ["t1"]
+    assert ansible.module("t1", "dvipad_info").values["orders"] == NO_ORDERS
+    assert result.lost() == 0
+
+
+def test_a_dvipa_without_a_backup_is_kept(make_cluster: MakeCluster, home: Path) -> None:
+    cluster = make_cluster(lbs=1, targets=1)
+    ansible = Ansible(home, cluster)
+    dvipa = cluster.spec.dvipa()
+    wait_for_state(cluster, "lb1", "ACTIVE")
+    for wanted in ("drained", "left"):
+        kept = ansible.module("lb1", "dvipad_node", check=wanted == "left", state=wanted)
+        assert kept.failed and f"no other node would take {dvipa}" in kept.values["msg"]
     assert ansible.module("lb1", "dvipad_info").values["orders"] == NO_ORDERS
     assert state(cluster, "lb1") == "ACTIVE"
-    cluster.stop_daemon("t1")
-    alone = ansible.play("maintenance", dvipad_work=work)
-    assert "lb1 sees no other node of its cluster" in alone.output
+    forced = ansible.module("lb1", "dvipad_node", state="drained", force=True, timeout=30)
+    assert (forced.failed, state(cluster, "lb1")) == (False, "BACKUP")
 
 
 def test_what_makes_no_sense_is_refused(make_cluster: MakeCluster, home: Path) -> None:
@@ -188,12 +203,53 @@ CONFIGURE = """\
         name: dvipad.cluster.dvipad
         tasks_from: configure
   handlers:
-    - name: See a reload
-      ansible.builtin.shell: kill -HUP $(cat {{ pid_file }})
+    - name: Read the profile again
+      ansible.builtin.shell: kill -HUP $(cat {{ dvipad_folder }}/daemon.pid)
       when: dvipad_node_file is not changed
       listen: dvipad profile changed
-    - name: See a restart
+    - name: Restart
       ansible.builtin.debug:
-        msg: restart
+        msg: to be restarted
       listen: dvipad node file changed
 """
+
+
+def test_the_role_writes_what_the_daemon_follows(
+    make_cluster: MakeCluster, home: Path, tmp_path: Path
+) -> None:
+    """Checked before it is put in place; a new profile is a reload, a new node file a restart."""
+    cluster = make_cluster(targets=1)
+    ansible = Ansible(home, cluster)
+    book = tmp_path / "configure.yml"
+    book.write_text(CONFIGURE)
+    profile = cluster.paths.profile("lb1").read_text()
+    node = yaml.safe_load(cluster.paths.node_file("lb1").read_text())
+    taken = ("node", "cluster", "xcf", "uplinks", "peers", "profile")
+    variables = {
+        "dvipad_folder": str(cluster.paths.host("lb1").parent) + "/{{ inventory_hostname }}",
+        "dvipad_cluster": cluster.spec.prefix,
+        "dvipad_profile": "{{ the_profile if inventory_hostname == 'lb1' else '' }}",
+        "dvipad_uplinks": ["eth0"],
+        "dvipad_peers": node["peers"],
+        "dvipad_xcf": node["xcf"],
+        "dvipad_settings": {key: node[key] for key in node if key not in taken},
+    }
+    with echo_servers(cluster):
+        foretold = ansible.play(book, "--check", the_profile=profile, **variables)
+        assert (foretold.status, yaml.safe_load(cluster.paths.node_file("lb1").read_text())) == (
+            0,
+            node,
+        ), foretold.output
+        first = ansible.play(book, the_profile=profile, **variables)
+        assert first.output.count("to be restarted") == 2, first.output
+        again = ansible.play(book, the_profile=profile, **variables)
+        assert {row[1] for row in again.recap.values()} == {0}, again.output
+        less = profile.replace("PORT 80 7", "PORT 7")
+        reload = ansible.play(book, the_profile=less, **variables)
+        assert reload.recap["lb1"][1:] == (2, 0) and reload.recap["t1"][1:] == (0, 0)
+        wait_for_targets(cluster, "lb1", 1)
+        broken = ansible.play(
+            book, the_profile=less.replace("VIPADEFINE", "VIPADEFINED"), **variables
+        )
+        assert broken.recap["lb1"][2] == 1 and "error" in broken.output
+    assert "VIPADEFINED" not in cluster.paths.profile("lb1").read_text()

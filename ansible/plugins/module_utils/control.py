@@ -47,7 +47,7 @@ class Control:
     def look(self) -> Seen:
         """What the daemon reports now; raises `NoAnswer`."""
         view, ordered = self.ask("view")["view"], self.ask("orders")
-        return Seen(view, ordered["orders"], ordered["ending"])
+        return Seen(view, ordered["orders"], ordered["ending"], ordered["backups"])
 
     def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX) as control:

@@ -40,11 +40,13 @@ class Wish:
 
 @dataclass(frozen=True)
 class Seen:
-    """The daemon's reports: its view, the orders in force, the connections that end there."""
+    """The daemon's reports: its view, the orders in force, the connections that end there, and
+    who would take each DVIPA that it owns, None if nobody."""
 
     view: dict[str, Any]
     orders: dict[str, Any]
     ending: list[dict[str, Any]]
+    backups: dict[str, str | None]
 
     def connections(self, ports: tuple[int, ...] = ()) -> int:
         """Connections that end on the node, to `ports` only if there are any."""
@@ -87,6 +89,15 @@ def _all_dvipas(state: str, seen: Seen) -> tuple[str, ...]:
     if state == "resumed":
         return tuple(sorted(seen.orders["deactivated"]))
     return ()
+
+
+def lost(wish: Wish, seen: Seen) -> list[str]:
+    """DVIPAs that no node would have any more if `wish`, which is resolved, came true now."""
+    if wish.state not in ("drained", "left"):
+        return []
+    rows = seen.view["dvipas"]
+    given = wish.dvipas if wish.state == "drained" else [row["dvipa"] for row in rows]
+    return [dvipa for dvipa in given or () if seen.backups.get(dvipa, "") is None]
 
 
 def requests(wish: Wish, seen: Seen) -> list[dict[str, Any]]:
@@ -174,9 +185,7 @@ def _undrained(wish: Wish, seen: Seen) -> list[str]:
     for row in seen.view["dvipas"]:
         concerned = wish.state == "left" or row["dvipa"] in (wish.dvipas or ())
         if concerned and row["state"] not in _GIVEN_UP:
-            alone = row["state"] == "ACTIVE"
-            hint = " (does another node back it up, and is it well?)" if alone else ""
-            found.append(f"{row['dvipa']} is {row['status']} here{hint}")
+            found.append(f"{row['dvipa']} is {row['status']} here")
     for row in seen.ending:
         if row["connections"] and (not wish.ports or row["port"] in wish.ports):
             count = row["connections"]

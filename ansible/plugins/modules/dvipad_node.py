@@ -59,6 +59,10 @@ options:
     description: Seconds to wait; the task then fails, and its orders stay in force.
     type: float
     default: 600
+  force:
+    description: Give up also a DVIPA that no other node would take. It is then nowhere.
+    type: bool
+    default: false
   socket:
     description: The daemon's control socket. Without it E(DVIPAD_SOCKET) counts.
     type: path
@@ -139,6 +143,12 @@ def carry_out(module: AnsibleModule, wanted: plan.Wish) -> None:
     control = Control(module.params["socket"])
     seen = control.look()
     wish = plan.resolve(wanted, seen)
+    lost = [] if module.params["force"] else plan.lost(wish, seen)
+    if lost:
+        raise plan.WrongWish(
+            f"no other node would take {', '.join(lost)}: let one back it up (VIPABACKUP), start "
+            "it, or say `force: true` to be without"
+        )
     missing = plan.requests(wish, seen)
     before, orders = seen.orders, plan.after(seen.orders, missing)
     result: dict[str, Any] = {
@@ -176,6 +186,7 @@ def main() -> None:
             "dvipas": {"type": "list", "elements": "str"},
             "wait": {"type": "bool", "default": True},
             "timeout": {"type": "float", "default": 600},
+            "force": {"type": "bool", "default": False},
             "socket": SOCKET_OPTION,
         },
         supports_check_mode=True,
