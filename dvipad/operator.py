@@ -96,5 +96,6 @@ class Operator:
         """Whether no connection of a DVIPA ends here."""
         hidden = frozenset(self._daemon.node.target.hidden)
         loop = asyncio.get_running_loop()
-        idle = await loop.run_in_executor(self._daemon.thread, self._daemon.kernel.idle, hidden)
-        return {"drained": idle}
+        kernel = self._daemon.kernel
+        ending = await loop.run_in_executor(self._daemon.thread, kernel.ending, hidden)
+        return {"drained": not ending}

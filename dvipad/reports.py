@@ -30,7 +30,7 @@ WAIT_MAX_S: Final = 30
 
 
 class Reports:
-    """Serves ``view``, ``crt``, ``counters``, ``config``, ``events`` and ``stats``."""
+    """Serves ``view``, ``crt``, ``counters``, ``config``, ``events``, ``stats`` and ``orders``."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -45,6 +45,7 @@ class Reports:
             "config": self._config,
             "events": self._events,
             "stats": self._stats.answer,
+            "orders": self._orders,
         }
 
     async def _view(self, _request: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,6 +110,20 @@ class Reports:
             for event in events
         ]
         return {"events": rows, "lost": lost, "newest": self._daemon.events.newest}
+
+    async def _orders(self, _request: Mapping[str, Any]) -> dict[str, Any]:
+        """What is ordered now; what a drain waits for, the connections that end here; and who
+        would take each DVIPA that is owned here, None if nobody."""
+        owners = self._daemon.node.owners
+        backups = {str(v.dvipa): owners.backup(v.dvipa) for v in owners if v.owning}
+        hidden = frozenset(self._daemon.node.target.hidden)
+        ending = await self._kernel(lambda: self._daemon.kernel.ending(hidden))
+        rows = [
+            {"dvipa": str(dvipa), "port": port, "connections": count}
+            for (dvipa, port), count in ending.items()
+        ]
+        orders = jsonable(self._daemon.orders)
+        return {"orders": orders, "ending": rows, "backups": backups}
 
     async def _kernel(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._daemon.thread, work)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import select
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -147,9 +148,13 @@ class Kernel:
         self.plane.destroy()
         self.close()
 
-    def idle(self, dvipas: Iterable[Address]) -> bool:
-        """Whether no connection of these DVIPAs ends here."""
-        return not any(any(self.sockets.connections(dvipa)) for dvipa in dvipas)
+    def ending(self, dvipas: Iterable[Address]) -> Counter[tuple[Address, int]]:
+        """Connections of these DVIPAs that end here, by DVIPA and port."""
+        ending: Counter[tuple[Address, int]] = Counter()
+        for dvipa in dvipas:
+            keys = b"".join(self.sockets.connections(dvipa))
+            ending.update((dvipa, key[3]) for key in layout.CONNECTION.iter_unpack(keys))
+        return ending
 
     # -- start --------------------------------------------------------------------------------
 

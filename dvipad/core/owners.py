@@ -43,6 +43,7 @@ class Owners:
         self.vipa_list = self._lists.whole
         self._takeover = Takeover(context, self._lists.part, show, self.effective)
         self.patience = self._candidates.patience
+        self.backup = self._candidates.best_other
         self.parts = Parts(context, self._vipas, self._candidates)
         self._idle = Idle(context)
         self._members = frozenset[Address]()

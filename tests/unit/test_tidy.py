@@ -13,7 +13,9 @@ MAX_MODULE_LINES = 400
 MAX_COLUMNS = 100
 
 PYTHON = sorted(
-    path for folder in ("dvipad", "tests", "bench") for path in (ROOT / folder).rglob("*.py")
+    path
+    for folder in ("dvipad", "tests", "bench", "ansible")
+    for path in (ROOT / folder).rglob("*.py")
 )
 C = sorted(path for pattern in ("*.c", "*.h") for path in (ROOT / "bpf").rglob(pattern))
 
