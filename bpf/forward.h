@@ -3,6 +3,7 @@
 #ifndef DVIPAD_FORWARD_H
 #define DVIPAD_FORWARD_H
 
+#include "device.h"
 #include "direct.h"
 #include "icmp.h"
 #include "maps.h"
@@ -53,16 +54,20 @@ static __always_inline int enter_tunnel(struct __sk_buff *skb, const struct ip *
 					const struct outer *outer, const struct settings *own,
 					const struct target *target)
 {
-	__u32 header = outer->inner ? outer->inner - ETH_HLEN : outer_size(own, target);
-	__u32 length = packet_length(skb, ip);
+	bool relayed = has_outer(outer), device = !relayed && by_device(own, ip->version);
+	__u32 header = relayed ? outer->inner - ETH_HLEN : own->overhead;
+	__u32 length = packet_length(skb, ip), from = skb->ifindex;
 	bool narrow = target->mtu && length + header > target->mtu;
 
 	/* What GRO joined, the kernel can take apart into shorter segments than those that came;
-	 * by the outer header, no more. */
-	if (narrow && (outer->inner || !skb->gso_size || length > target->mtu))
+	 * by the outer header, no more; and not in front of a device. */
+	if (narrow && (relayed || device || !skb->gso_size || length > target->mtu))
 		return answer_too_big(skb, ip, outer, length,
-				      target->mtu > header ? target->mtu - header : 0);
-	if (outer->inner) {
+				      target->mtu > header ? target->mtu - header : 0,
+				      from == own->device ? target->ifindex : from);
+	if (device)
+		return enter_device(skb, ip, outer, own, target);
+	if (relayed) {
 		if (!readdress(skb, outer, own, target)) {
 			count(COUNT_TUNNEL_LOOP);
 			return DROP;

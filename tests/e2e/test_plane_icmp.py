@@ -23,7 +23,17 @@ from dvipad.adapters.bpf.layout import Role, Tunnel
 from dvipad.adapters.bpf.tc import test_run
 from dvipad.address import Address
 from tests.e2e.dvs_network import inside, run
-from tests.e2e.plane_network import DROP, OWN_MAC, PASS, PEER_MAC, REDIRECT, Bench, bench, frame
+from tests.e2e.plane_network import (
+    DROP,
+    OWN_MAC,
+    PASS,
+    PEER_MAC,
+    PROGRAMMED,
+    REDIRECT,
+    Bench,
+    bench,
+    frame,
+)
 from tests.e2e.plane_packets import (
     CLIENT,
     DVIPA,
@@ -81,7 +91,7 @@ def connected(made: Bench, target: Address) -> None:
     made.plane.insert_connections(target, key(4) + key(6), b"")
 
 
-@pytest.mark.parametrize("tunnel", list(Tunnel))
+@pytest.mark.parametrize("tunnel", PROGRAMMED)
 @pytest.mark.parametrize("outer", [4, 6])
 def test_the_client_is_told_what_fits(outer: int, tunnel: Tunnel) -> None:
     with bench(str(OWN[outer]), tunnel=tunnel) as made:
@@ -229,7 +239,7 @@ KINDS: Final = [
 ]
 
 
-@pytest.mark.parametrize("tunnel", list(Tunnel))
+@pytest.mark.parametrize("tunnel", PROGRAMMED)
 @pytest.mark.parametrize("outer", [4, 6])
 def test_errors_go_to_the_target_of_the_connection(outer: int, tunnel: Tunnel) -> None:
     with bench(str(OWN[outer]), tunnel=tunnel) as made:

@@ -11,7 +11,7 @@ from scapy.layers.l2 import GRE
 from scapy.packet import Raw
 
 from dvipad.adapters.bpf.layout import Role, Tunnel
-from tests.e2e.plane_network import DROP, PASS, REDIRECT, Bench, bench, frame
+from tests.e2e.plane_network import DROP, PASS, PROGRAMMED, REDIRECT, Bench, bench, frame
 from tests.e2e.plane_packets import (
     OWN,
     TARGETS,
@@ -28,7 +28,7 @@ __all__ = ["four"]
 pytestmark = pytest.mark.e2e
 
 
-@pytest.mark.parametrize("tunnel", list(Tunnel))
+@pytest.mark.parametrize("tunnel", PROGRAMMED)
 @pytest.mark.parametrize("outer", [4, 6])
 def test_encapsulated_bytes(outer: int, tunnel: Tunnel) -> None:
     with bench(str(OWN[outer]), tunnel=tunnel) as made:

@@ -168,7 +168,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
         yield start_node(stack, tmp_path, 4, Tunnel.IPIP)
 
 
-@pytest.mark.parametrize("tunnel", list(Tunnel))
+@pytest.mark.parametrize("tunnel", PROGRAMMED)
 @pytest.mark.parametrize("outer", [4, 6])
 @pytest.mark.parametrize("inner", [4, 6])
 def test_syns_are_decided_in_turn(tmp_path: Path, inner: int, outer: int, tunnel: Tunnel) -> None:

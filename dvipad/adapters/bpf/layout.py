@@ -16,7 +16,7 @@ from typing import Final
 
 from dvipad.address import Address, pack, unpack
 
-LAYOUT_VERSION: Final = 5
+LAYOUT_VERSION: Final = 6
 DVIPAS_MAX: Final = 1024
 SERVICES_MAX: Final = 4096
 TARGETS_MAX: Final = 256
@@ -27,6 +27,8 @@ ENDING_MAX: Final = 256
 FRONT_MAX: Final = 4096
 THIS_NODE: Final = 0
 """Index of this node in `targets`."""
+TUNNEL_ID: Final = 4780
+"""VNI of VXLAN."""
 
 DVIPA_COLLECTING: Final = 1
 DVIPA_QUIET: Final = 2
@@ -87,10 +89,13 @@ class FrontKind(IntEnum):
 
 
 class Tunnel(IntEnum):
-    """How a node encapsulates; every node accepts both."""
+    """How a node encapsulates; every node accepts all."""
 
     IPIP = 0
     GRE = 1
+    IPIP_DEVICE = 2
+    GRE_DEVICE = 3
+    VXLAN = 4
 
 
 class Connection(ctypes.Structure):
@@ -257,6 +262,9 @@ class Settings(ctypes.Structure):
     mss4: int
     mss6: int
     mesh_port: ctypes.Array[ctypes.c_ubyte]
+    device: int
+    overhead: int
+    vxlan_port: ctypes.Array[ctypes.c_ubyte]
     _fields_ = (
         ("xcf", ctypes.c_ubyte * 16),
         ("stale_ns", ctypes.c_uint64),
@@ -272,6 +280,9 @@ class Settings(ctypes.Structure):
         ("mss4", ctypes.c_uint16),
         ("mss6", ctypes.c_uint16),
         ("mesh_port", ctypes.c_ubyte * 2),
+        ("device", ctypes.c_uint32),
+        ("overhead", ctypes.c_uint16),
+        ("vxlan_port", ctypes.c_ubyte * 2),
     )
 
 

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from dvipad.adapters.bpf import bpffs, device, tc, xdp
+from dvipad.adapters.bpf import bpffs, device, tc, tunnel_device, xdp
 from dvipad.adapters.bpf.filters import ARP_EGRESS, EGRESS, GONE, INGRESS, has_filters
 from dvipad.adapters.bpf.layout import (
     GUARD,
@@ -183,6 +183,7 @@ def remove(pin_dir: Path) -> None:
         with open_netlink() as netlink:
             for key, _value in list(uplinks.items()):
                 _detach(netlink, uplinks, key)
+            tunnel_device.remove(netlink)
         uplinks.close()
     xdp.detach(pin_dir)
     bpffs.clear(pin_dir, (*MAPS, GUARD))

@@ -12,9 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from dvipad.adapters.bpf import device, loader, xdp
+from dvipad.adapters.bpf import device, loader, tunnel_device, xdp
 from dvipad.adapters.bpf.crt import CrtRow, CrtTable, Ender
 from dvipad.adapters.bpf.crt_map import CrtMap
+from dvipad.adapters.bpf.filters import DEVICE_INGRESS
 from dvipad.adapters.bpf.front import FrontTable
 from dvipad.adapters.bpf.layout import (
     COUNTERS,
@@ -86,14 +87,15 @@ class DataPlane:
         established = CrtMap(maps["established4"], maps["established6"])
         embryonic = CrtMap(maps["embryonic4"], maps["embryonic6"])
         self._crt = CrtTable(established, embryonic, self._targets, ender)
-        self._front = FrontTable(maps["front4"])
+        self._front = FrontTable(maps["front4"], settings.tunnel)
         self._memory = maps["shared"].memory()
         self._shared = Shared.from_buffer(self._memory)
         self._handed = ctypes.c_uint64.from_buffer(maps["sent"].memory())
         self._adopted = self.dvipas()
         for row in self._adopted:
             self._front.set(row.dvipa, row.role)
-        self._mss_mtu = 0
+        self._compiled = (0, 0)
+        self._tunnel_device = 0
         self._ends_here = False
         self._netlink = open_netlink()  # of the namespace of the uplinks, wherever we are called
         self.uplink_mtu = settings.mtu or 0
@@ -113,6 +115,7 @@ class DataPlane:
         loaded, maps = loader.load(settings)
         try:
             plane = cls(settings, loaded, maps)
+            plane.ensure_device()  # before any packet is sent through it
             plane.refresh_routes()
             plane.attach()
         except BaseException:
@@ -132,6 +135,15 @@ class DataPlane:
             or any(self.settings.xcf in row.ring for row in self._services.rows())
         )
         loader.attach(self._object, self._maps["uplinks"], devices, self._ends_here)
+        self.ensure_device()
+
+    def ensure_device(self) -> None:
+        """Makes the kernel's tunnel device, if there is to be one, or what it lacks."""
+        settings = self.settings
+        asked = tunnel_device.wanted(settings.tunnel, settings.xcf.version, settings.vxlan_port)
+        program = self.program_fd(DEVICE_INGRESS.program)
+        self._tunnel_device = tunnel_device.ensure(self._netlink, asked, program)
+        self._fit_mss()
 
     def attach_xdp(self) -> None:
         """The same for XDP; where that cannot be :class:`BpfError`, and TC does all of the work."""
@@ -260,10 +272,10 @@ class DataPlane:
     def _fit_mss(self) -> None:
         """What a connection of this node's offers must fit whichever tunnel it comes through."""
         mtu = min(self.uplink_mtu, *(mtu for mtu in self._route_mtus().values() if mtu), 0xFFFF)
-        if mtu and mtu != self._mss_mtu:
-            value = compile_settings(self.settings, mtu)
+        if mtu and (mtu, self._tunnel_device) != self._compiled:
+            value = compile_settings(self.settings, mtu, self._tunnel_device)
             self._maps["settings"].update(loader.ZERO, bytes(value))
-            self._mss_mtu = mtu
+            self._compiled = (mtu, self._tunnel_device)
 
     # Connections; keys are packed `layout.CONNECTION`s
 
