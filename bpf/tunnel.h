@@ -21,6 +21,7 @@
 #define ECN_CE 3
 
 #define GRE_KEY 0x2000 /* flag: a key of 4 bytes follows (RFC 2890) */
+#define GRE_KEY_SHIFT 11 /* makes 4 of it */
 #define VXLAN_ID_VALID 0x08000000
 
 struct gre {
@@ -33,7 +34,7 @@ struct vxlan {
 	__be32 flags;
 	__be32 id; /* in the upper three bytes */
 	struct ethhdr ethernet;
-};
+} __attribute__((packed, aligned(2)));
 
 /* A tunnel packet's outer header; `inner` is 0 when the packet is not tunnelled, ETH_HLEN when a
  * device has removed the header already. */
@@ -92,7 +93,7 @@ static __always_inline bool read_outer(struct __sk_buff *skb, struct outer *oute
 	gre = bytes_at(skb, outer->ip.payload, sizeof(*gre));
 	if (!gre || gre->flags & ~bpf_htons(GRE_KEY))
 		return false;
-	outer->inner += sizeof(*gre) + (gre->flags ? sizeof(__be32) : 0);
+	outer->inner += sizeof(*gre) + (bpf_ntohs(gre->flags) >> GRE_KEY_SHIFT);
 	outer->version = ip_version(gre->protocol);
 	return outer->version != 0;
 }

@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
@@ -24,7 +25,9 @@ from tests.e2e.dvs_network import inside, run
 
 NOT_HERE: Final = () if VM_VARIABLE in os.environ else (Tunnel.IPIP_DEVICE, Tunnel.GRE_DEVICE)
 """Tunnels whose devices only a stock kernel is sure to have (``make vmlab``)."""
-TUNNELS: Final = tuple(tunnel for tunnel in Tunnel if tunnel not in NOT_HERE)
+TUNNELS: Final = tuple(
+    pytest.param(tunnel, id=tunnel.name.lower()) for tunnel in Tunnel if tunnel not in NOT_HERE
+)
 PROGRAMMED: Final = (Tunnel.IPIP, Tunnel.GRE)
 """Tunnels that the program makes itself."""
 PASS = 0xFFFF_FFFF

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from dvipad.adapters.bpf import bpffs, device, tc, tunnel_device, xdp
-from dvipad.adapters.bpf.filters import ARP_EGRESS, EGRESS, GONE, INGRESS, has_filters
+from dvipad.adapters.bpf.filters import (
+    ARP_EGRESS,
+    DEVICE_INGRESS,
+    EGRESS,
+    GONE,
+    INGRESS,
+    has_filters,
+)
 from dvipad.adapters.bpf.layout import (
     GUARD,
     LAYOUT_VERSION,
@@ -55,6 +62,8 @@ def load(settings: PlaneSettings) -> tuple[BpfObject, dict[str, Map]]:
             _compare(definition, path)
             definition.set_pin_path(path)
         _compare_layout(settings.pin_dir)
+        by_device = settings.tunnel in tunnel_device.NAMES
+        loaded.program(DEVICE_INGRESS.program).set_autoload(by_device)
         loaded.load(NEEDS)
         loaded.pin_program("dvipad_guard", settings.guard())
         maps = {each.name: Map(loaded.map_fd(each.name)) for each in definitions}

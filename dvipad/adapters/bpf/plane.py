@@ -12,10 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from dvipad.adapters.bpf import device, loader, tunnel_device, xdp
+from dvipad.adapters.bpf import device, loader, xdp
 from dvipad.adapters.bpf.crt import CrtRow, CrtTable, Ender
 from dvipad.adapters.bpf.crt_map import CrtMap
-from dvipad.adapters.bpf.filters import DEVICE_INGRESS
 from dvipad.adapters.bpf.front import FrontTable
 from dvipad.adapters.bpf.layout import (
     COUNTERS,
@@ -35,6 +34,7 @@ from dvipad.adapters.bpf.mtu import TunnelMtu, tunnel_mtu
 from dvipad.adapters.bpf.rtnetlink import open_netlink
 from dvipad.adapters.bpf.settings import PlaneSettings, compile_settings
 from dvipad.adapters.bpf.tables import ServiceRow, ServiceTable, TargetTable
+from dvipad.adapters.bpf.tunnel_device import TunnelDevice
 from dvipad.adapters.bpf.xdp import XdpMode
 from dvipad.address import Address, pack, unpack
 
@@ -95,7 +95,7 @@ class DataPlane:
         for row in self._adopted:
             self._front.set(row.dvipa, row.role)
         self._compiled = (0, 0)
-        self._tunnel_device = 0
+        self._device = TunnelDevice(settings, loaded)
         self._ends_here = False
         self._netlink = open_netlink()  # of the namespace of the uplinks, wherever we are called
         self.uplink_mtu = settings.mtu or 0
@@ -115,7 +115,7 @@ class DataPlane:
         loaded, maps = loader.load(settings)
         try:
             plane = cls(settings, loaded, maps)
-            plane.ensure_device()  # before any packet is sent through it
+            plane._device.ensure()  # before any packet is sent through it
             plane.refresh_routes()
             plane.attach()
         except BaseException:
@@ -135,14 +135,7 @@ class DataPlane:
             or any(self.settings.xcf in row.ring for row in self._services.rows())
         )
         loader.attach(self._object, self._maps["uplinks"], devices, self._ends_here)
-        self.ensure_device()
-
-    def ensure_device(self) -> None:
-        """Makes the kernel's tunnel device, if there is to be one, or what it lacks."""
-        settings = self.settings
-        asked = tunnel_device.wanted(settings.tunnel, settings.xcf.version, settings.vxlan_port)
-        program = self.program_fd(DEVICE_INGRESS.program)
-        self._tunnel_device = tunnel_device.ensure(self._netlink, asked, program)
+        self._device.ensure()
         self._fit_mss()
 
     def attach_xdp(self) -> None:
@@ -272,10 +265,11 @@ class DataPlane:
     def _fit_mss(self) -> None:
         """What a connection of this node's offers must fit whichever tunnel it comes through."""
         mtu = min(self.uplink_mtu, *(mtu for mtu in self._route_mtus().values() if mtu), 0xFFFF)
-        if mtu and (mtu, self._tunnel_device) != self._compiled:
-            value = compile_settings(self.settings, mtu, self._tunnel_device)
+        now = (mtu, self._device.ifindex)
+        if mtu and now != self._compiled:
+            value = compile_settings(self.settings, *now)
             self._maps["settings"].update(loader.ZERO, bytes(value))
-            self._compiled = (mtu, self._tunnel_device)
+            self._compiled = now
 
     # Connections; keys are packed `layout.CONNECTION`s
 
@@ -391,6 +385,7 @@ class DataPlane:
         """Lets go of the data plane; it goes on."""
         self._routes.close()
         self._netlink.close()
+        self._device.close()
         for each in self._maps.values():
             each.close()
         self._object.close()

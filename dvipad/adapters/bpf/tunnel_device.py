@@ -18,7 +18,7 @@ from typing import Final
 from dvipad.adapters.bpf import tc
 from dvipad.adapters.bpf.filters import DEVICE_INGRESS
 from dvipad.adapters.bpf.layout import Tunnel
-from dvipad.adapters.bpf.libbpf import BpfError
+from dvipad.adapters.bpf.libbpf import BpfError, BpfObject
 from dvipad.adapters.bpf.rtnetlink import (
     ACK,
     CREATE,
@@ -26,8 +26,10 @@ from dvipad.adapters.bpf.rtnetlink import (
     attribute,
     attributes,
     messages,
+    open_netlink,
     request,
 )
+from dvipad.adapters.bpf.settings import PlaneSettings
 
 NAMES: Final = {
     Tunnel.IPIP_DEVICE: "dvipad-ipip",
@@ -108,26 +110,45 @@ class _Found:
     rp_filter: int
 
 
-def ensure(netlink: socket.socket, device: Wanted | None, program_fd: int) -> int:
-    """Sees to it that there is the `device`, up, with the program on it, and no other of ours.
+class TunnelDevice:
+    """The device of one data plane, in the network namespace in which this was made.
 
-    Returns its interface index, 0 without one. Idempotent: what is right is left alone. Raises
-    :class:`BpfError` that says what is in the way.
+    One that another setting left is removed at once. `ifindex` is 0 until :meth:`ensure` made or
+    found it, and where the program needs none.
     """
-    remove(netlink, None if device is None else device.name)
-    if device is None:
-        return 0
-    try:
-        found = _find(netlink, device.name)
-        if found is not None and not _fits(found, device):
-            _change(netlink, _DELLINK, 0, found.ifindex)
-            found = None
-        found = found or _create(netlink, device)
-        tc.create_clsact(found.ifindex)
-        DEVICE_INGRESS.attach(netlink, found.ifindex, program_fd)
-        _set_up(netlink, found)
-    except OSError as error:
-        raise _explained(device, error) from None
+
+    def __init__(self, settings: PlaneSettings, loaded: BpfObject) -> None:
+        self.ifindex = 0
+        self._wanted = wanted(settings.tunnel, settings.xcf.version, settings.vxlan_port)
+        self._loaded = loaded
+        self._netlink = open_netlink()
+        remove(self._netlink, self._wanted.name if self._wanted else None)
+
+    def ensure(self) -> None:
+        """Sees to it that the device is there, up, with the program on it; what is right is left
+        alone. Raises :class:`BpfError` that says what is in the way."""
+        if self._wanted is None:
+            return
+        program_fd = self._loaded.program(DEVICE_INGRESS.program).fd
+        try:
+            self.ifindex = _ensure(self._netlink, self._wanted, program_fd)
+        except OSError as error:
+            raise _explained(self._wanted, error) from None
+
+    def close(self) -> None:
+        """Lets go of the device; it goes on."""
+        self._netlink.close()
+
+
+def _ensure(netlink: socket.socket, device: Wanted, program_fd: int) -> int:
+    found = _find(netlink, device.name)
+    if found is not None and not _fits(found, device):
+        _change(netlink, _DELLINK, 0, found.ifindex)
+        found = None
+    found = found or _create(netlink, device)
+    tc.create_clsact(found.ifindex)
+    DEVICE_INGRESS.attach(netlink, found.ifindex, program_fd)
+    _set_up(netlink, found)
     return found.ifindex
 
 
