@@ -278,7 +278,7 @@ int dvipad_ingress(struct __sk_buff *skb)
 	return version ? ip_ingress(skb, version) : PASS;
 }
 
-/* On ingress of our tunnel device. It accepts from everybody, and gives to everything; we do not. */
+/* On ingress of our tunnel device, which accepts packets of everybody, for anything. */
 SEC("tc")
 int dvipad_device(struct __sk_buff *skb)
 {

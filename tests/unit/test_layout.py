@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,7 @@ def test_constants_have_the_values_of_the_header() -> None:
         "DVIPA_QUIET",
         "SERVICE_OFFLOAD",
         "SERVICE_HELD",
+        "TUNNEL_ID",
     ):
         assert getattr(layout, name) == int(defined[name]), name
     enums = dict(re.findall(r"^\t(ROLE_\w+|TUNNEL_\w+|FRONT_[A-Z_]+) = (\d+),", text, re.MULTILINE))
@@ -168,3 +170,7 @@ def test_settings_compile_for_the_program() -> None:
     assert value.stale_ns == 300_000_000
     assert value.budget_cost_ns == value.budget_burst_ns == 100_000_000, "one SYN must fit"
     assert (value.mss4, value.mss6) == (1436, 1416)
+    assert (value.device, value.overhead) == (0, 24)
+    value = compile_settings(replace(settings, tunnel=layout.Tunnel.VXLAN), 1500, 7)
+    assert (value.mss4, value.mss6) == (1410, 1390)
+    assert (value.device, value.overhead, bytes(value.vxlan_port)) == (7, 50, b"\x12\xb5")

@@ -62,8 +62,9 @@ def load(settings: PlaneSettings) -> tuple[BpfObject, dict[str, Map]]:
             _compare(definition, path)
             definition.set_pin_path(path)
         _compare_layout(settings.pin_dir)
-        by_device = settings.tunnel in tunnel_device.NAMES
-        loaded.program(DEVICE_INGRESS.program).set_autoload(by_device)
+        for program in loaded.programs():
+            if program.name == DEVICE_INGRESS.program:  # it takes as long as all others together
+                program.set_autoload(settings.tunnel in tunnel_device.NAMES)
         loaded.load(NEEDS)
         loaded.pin_program("dvipad_guard", settings.guard())
         maps = {each.name: Map(loaded.map_fd(each.name)) for each in definitions}
