@@ -7,6 +7,7 @@
  */
 #include "choose.h"
 #include "crt.h"
+#include "device.h"
 #include "direct.h"
 #include "dvipad.h"
 #include "ended.h"
@@ -208,13 +209,18 @@ static __always_inline int distribute(struct __sk_buff *skb, const struct ip *ip
 
 /* A packet for this node's XCF address with a tunnel's protocol number. On success `ip` is the
  * inner header; otherwise the verdict. */
-static __always_inline int open_tunnel(struct __sk_buff *skb, struct outer *outer, struct ip *ip)
+static __always_inline int open_tunnel(struct __sk_buff *skb, const struct settings *own,
+				       struct outer *outer, struct ip *ip)
 {
+	if (ip->protocol == IPPROTO_UDP && (ip->fragment || !read_vxlan(skb, ip, own)))
+		return PASS;
 	outer->ip = *ip;
-	if (!read_outer(skb, outer) || !read_ip(skb, outer->inner, outer->version, ip)) {
+	if (!read_outer(skb, outer, own) || !read_ip(skb, outer->inner, outer->version, ip)) {
 		count(COUNT_TUNNEL_MALFORMED);
 		return PASS;
 	}
+	if (is_devices(own, outer))
+		return PASS;
 	if (!bpf_map_lookup_elem(&dvipas, &ip->destination))
 		return PASS; /* a tunnel of somebody else's */
 	if (!bpf_map_lookup_elem(&members, &outer->ip.source)) {
@@ -241,7 +247,7 @@ static __always_inline int ip_ingress(struct __sk_buff *skb, __u32 version)
 	if (version == 6 && ip.protocol == IPPROTO_ICMPV6 && icmp6_ingress(skb, &ip) == DROP)
 		return DROP;
 	if (is_tunnel(ip.protocol) && same_address(&ip.destination, &own->xcf)) {
-		verdict = open_tunnel(skb, &outer, &ip);
+		verdict = open_tunnel(skb, own, &outer, &ip);
 		if (verdict != TC_ACT_OK)
 			return verdict;
 	}
@@ -270,6 +276,34 @@ int dvipad_ingress(struct __sk_buff *skb)
 	}
 	version = ip_version(skb->protocol);
 	return version ? ip_ingress(skb, version) : PASS;
+}
+
+/* On ingress of our tunnel device, which accepts packets of everybody, for anything. */
+SEC("tc")
+int dvipad_device(struct __sk_buff *skb)
+{
+	struct settings *own = get_settings();
+	__u32 version = ip_version(skb->protocol);
+	struct outer outer = {};
+	struct dvipa *dvipa;
+	struct ip ip = {};
+
+	if (!own || !version)
+		return DROP;
+	if (!read_key(skb, own, &outer) || !bpf_map_lookup_elem(&members, &outer.ip.source)) {
+		count(COUNT_TUNNEL_STRANGER);
+		return DROP;
+	}
+	if (!put_frame(skb, own) || !read_ip(skb, ETH_HLEN, version, &ip)) {
+		count(COUNT_TUNNEL_MALFORMED);
+		return DROP;
+	}
+	dvipa = bpf_map_lookup_elem(&dvipas, &ip.destination);
+	if (!dvipa) {
+		count(COUNT_TUNNEL_STRANGER);
+		return DROP;
+	}
+	return distribute(skb, &ip, &outer, dvipa, own);
 }
 
 SEC("xdp")

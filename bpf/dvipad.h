@@ -131,9 +131,14 @@ struct uplink {
 	__u32 made_clsact; /* 1: we made its clsact qdisc, and may remove it */
 };
 
+#define TUNNEL_ID 4780 /* VNI of VXLAN, and key of GRE by a device */
+
 enum tunnel {
 	TUNNEL_IPIP = 0, /* IPv4: protocol 4 or 41; IPv6: next header 4 or 41 */
 	TUNNEL_GRE = 1,
+	TUNNEL_IPIP_DEVICE = 2, /* the same two by the kernel's own devices, */
+	TUNNEL_GRE_DEVICE = 3,	/* with a key */
+	TUNNEL_VXLAN = 4,	/* by a device only */
 };
 
 /* Written by user space only. */
@@ -144,7 +149,7 @@ struct settings {
 	__u64 budget_burst_ns; /* what an idle CPU may save up */
 	__u32 layout;       /* LAYOUT_VERSION of who created the maps */
 	__u32 xcf_family;   /* 4 or 6 */
-	__u32 tunnel;       /* enum tunnel: how we encapsulate; we accept both */
+	__u32 tunnel;       /* enum tunnel: how we encapsulate; we accept all */
 	__u32 queue_mark;   /* of SYNs for NFQUEUE */
 	__u32 seen_mark;    /* of all else that is left to the local stack (guard.h) */
 	__u32 window;       /* SYNs that the worker may leave undecided */
@@ -152,6 +157,9 @@ struct settings {
 	__u16 mss4;         /* ceiling of the MSS option from an IPv4 DVIPA */
 	__u16 mss6;
 	__be16 mesh_port; /* on which the daemon listens at `xcf` */
+	__u32 device;	  /* ifindex of the tunnel device; 0: none */
+	__u16 overhead;	  /* bytes that our tunnel takes of a packet */
+	__be16 vxlan_port;
 };
 
 /* Memory-mapped by user space: `beat_ns` and `done` by the worker, the lease by the daemon. */
@@ -226,7 +234,7 @@ enum counter {
 	COUNT_HIDDEN_DIRECT,        /* sent to us as a target, without a tunnel (direct.h) */
 	COUNT_HIDDEN_STRAY,         /* dropped: sent to a target directly (stale neighbour cache) */
 	COUNT_DECAPSULATED,         /* tunnel packet for the local stack */
-	COUNT_TUNNEL_STRANGER,      /* dropped: tunnel packet from a node that is no member */
+	COUNT_TUNNEL_STRANGER,      /* dropped: from no member; from our device, for no DVIPA */
 	COUNT_TUNNEL_MALFORMED,     /* left to the kernel: broken, or with options of GRE */
 	COUNT_TUNNEL_LOOP,          /* dropped: relayed until its hop limit ran out */
 	COUNT_MALFORMED,            /* left to the kernel: truncated or inconsistent headers */

@@ -28,9 +28,11 @@ static __always_inline bool read_destination(struct __sk_buff *skb, struct addre
 static __always_inline bool is_unseen(struct __sk_buff *skb)
 {
 	__u32 ifindex = skb->ifindex;
+	struct settings *own = get_settings();
 	struct address destination = {};
 
-	return bpf_map_lookup_elem(&uplinks, &ifindex) && read_destination(skb, &destination) &&
+	return own && (ifindex == own->device || bpf_map_lookup_elem(&uplinks, &ifindex)) &&
+	       read_destination(skb, &destination) &&
 	       bpf_map_lookup_elem(&dvipas, &destination);
 }
 

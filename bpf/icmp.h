@@ -249,9 +249,11 @@ static __always_inline int send_back(struct __sk_buff *skb)
 }
 
 /* A packet of `length` bytes (each one of what GRO joined) that does not fit the tunnel: makes of
- * it the error that tells the client, from the DVIPA, which length does. */
+ * it the error that tells the client, from the DVIPA, which length does. `uplink`: where a packet
+ * that a node relays to us came from, or may leave. */
 static __always_inline int answer_too_big(struct __sk_buff *skb, const struct ip *ip,
-					  const struct outer *outer, __u32 length, __u32 room)
+					  const struct outer *outer, __u32 length, __u32 room,
+					  __u32 uplink)
 {
 	__u32 shortest = ip->version == 4 ? LENGTH4_MIN : LENGTH6_MIN;
 
@@ -271,7 +273,7 @@ static __always_inline int answer_too_big(struct __sk_buff *skb, const struct ip
 	if (!outer->inner)
 		return send_back(skb);
 	/* From a node that relays, and routes nothing: find the way to the client. */
-	return bpf_redirect_neigh(skb->ifindex, NULL, 0, 0);
+	return bpf_redirect_neigh(uplink, NULL, 0, 0);
 }
 
 #endif

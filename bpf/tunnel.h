@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Tunnels without tunnel devices: IPIP (RFC 2003, 2473, 4213) and GRE (RFC 2784), all four
- * combinations of inner and outer IP version.
+ * combinations of inner and outer IP version. Out of VXLAN (RFC 7348), too; into it only a device
+ * of the kernel's leads (device.h).
  */
 #ifndef DVIPAD_TUNNEL_H
 #define DVIPAD_TUNNEL_H
+
+#include <linux/udp.h>
 
 #include "maps.h"
 #include "packet.h"
@@ -17,39 +20,80 @@
 #define ECN_MASK 3
 #define ECN_CE 3
 
+#define GRE_KEY 0x2000 /* flag: a key of 4 bytes follows (RFC 2890) */
+#define GRE_KEY_SHIFT 11 /* makes 4 of it */
+#define VXLAN_ID_VALID 0x08000000
+
 struct gre {
 	__be16 flags;
 	__be16 protocol;
 };
 
-/* A tunnel packet's outer header; `inner` is 0 when the packet is not tunnelled. */
+struct vxlan {
+	struct udphdr udp;
+	__be32 flags;
+	__be32 id; /* in the upper three bytes */
+	struct ethhdr ethernet;
+} __attribute__((packed, aligned(2)));
+
+/* A tunnel packet's outer header; `inner` is 0 when the packet is not tunnelled, ETH_HLEN when a
+ * device has removed the header already. */
 struct outer {
 	struct ip ip;
 	__u32 inner;   /* offset of the inner IP header */
 	__u32 version; /* of the inner one */
+	__u32 hops;    /* hop limit of what a device has removed */
 };
 
+/* Whether there still is an outer header. */
+static __always_inline bool has_outer(const struct outer *outer)
+{
+	return outer->inner > ETH_HLEN;
+}
+
+static __always_inline struct vxlan *read_vxlan(struct __sk_buff *skb, const struct ip *ip,
+						const struct settings *own)
+{
+	struct vxlan *vxlan = bytes_at(skb, ip->payload, sizeof(*vxlan));
+
+	return vxlan && vxlan->udp.dest == own->vxlan_port &&
+			       vxlan->flags == bpf_htonl(VXLAN_ID_VALID) &&
+			       vxlan->id == bpf_htonl(TUNNEL_ID << 8) ?
+		       vxlan :
+		       NULL;
+}
+
+/* UDP only may be. */
 static __always_inline bool is_tunnel(__u8 protocol)
 {
-	return protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6 || protocol == IPPROTO_GRE;
+	return protocol == IPPROTO_IPIP || protocol == IPPROTO_IPV6 || protocol == IPPROTO_GRE ||
+	       protocol == IPPROTO_UDP;
 }
 
 /* Finds the inner header; false: broken, a fragment, or GRE with options, which we never send. */
-static __always_inline bool read_outer(struct __sk_buff *skb, struct outer *outer)
+static __always_inline bool read_outer(struct __sk_buff *skb, struct outer *outer,
+				       const struct settings *own)
 {
+	struct vxlan *vxlan;
 	struct gre *gre;
 
 	if (outer->ip.fragment)
 		return false;
 	outer->inner = outer->ip.payload;
+	if (outer->ip.protocol == IPPROTO_UDP) {
+		vxlan = read_vxlan(skb, &outer->ip, own);
+		outer->inner += sizeof(*vxlan);
+		outer->version = vxlan ? ip_version(vxlan->ethernet.h_proto) : 0;
+		return outer->version != 0;
+	}
 	if (outer->ip.protocol != IPPROTO_GRE) {
 		outer->version = outer->ip.protocol == IPPROTO_IPIP ? 4 : 6;
 		return true;
 	}
 	gre = bytes_at(skb, outer->ip.payload, sizeof(*gre));
-	if (!gre || gre->flags)
+	if (!gre || gre->flags & ~bpf_htons(GRE_KEY))
 		return false;
-	outer->inner += sizeof(*gre);
+	outer->inner += sizeof(*gre) + (bpf_ntohs(gre->flags) >> GRE_KEY_SHIFT);
 	outer->version = ip_version(gre->protocol);
 	return outer->version != 0;
 }
@@ -88,7 +132,7 @@ static __always_inline long remove_outer(struct __sk_buff *skb, const struct out
 /* Takes the packet out of its tunnel, if it came through one. */
 static __always_inline long strip(struct __sk_buff *skb, const struct outer *outer)
 {
-	if (!outer->inner)
+	if (!has_outer(outer))
 		return 0;
 	if (remove_outer(skb, outer))
 		return -1;
@@ -105,7 +149,7 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct outer *ou
 		count(COUNT_DECAPSULATION_FAILED);
 		return DROP;
 	}
-	if ((outer->ip.tos & ECN_MASK) == ECN_CE)
+	if (has_outer(outer) && (outer->ip.tos & ECN_MASK) == ECN_CE)
 		bpf_skb_ecn_set_ce(skb); /* congestion in the tunnel is congestion (RFC 6040) */
 	count(COUNT_DECAPSULATED);
 	return PASS;
@@ -211,15 +255,31 @@ static __always_inline bool add_outer(struct __sk_buff *skb, const struct ip *in
 	return same || set_ethertype(skb, target->family);
 }
 
+/* VXLAN needs no UDP checksum (RFC 6935, 5): the packet inside has one. */
+static __always_inline bool remove_sum(struct __sk_buff *skb, const struct outer *outer)
+{
+	struct udphdr *udp = bytes_at(skb, outer->ip.payload, sizeof(*udp));
+
+	if (!udp)
+		return false;
+	udp->check = 0;
+	return true;
+}
+
 /* Points a tunnel packet at another target. Not a new tunnel: frames that GRO or a veth peer
  * handed us as encapsulated cannot be encapsulated again. The hop limit ends loops. */
 static __always_inline bool readdress(struct __sk_buff *skb, const struct outer *outer,
 				      const struct settings *own, const struct target *target)
 {
-	void *start = bytes_at(skb, ETH_HLEN, sizeof(struct ipv6hdr));
-	struct ipv6hdr *header6 = start;
-	struct iphdr *header4 = start;
+	struct ipv6hdr *header6;
+	struct iphdr *header4;
+	void *start;
 
+	if (outer->ip.protocol == IPPROTO_UDP && !remove_sum(skb, outer))
+		return false;
+	start = bytes_at(skb, ETH_HLEN, sizeof(struct ipv6hdr));
+	header6 = start;
+	header4 = start;
 	if (!start || outer->ip.offset != ETH_HLEN)
 		return false;
 	if (outer->ip.version == 6) {
@@ -238,13 +298,6 @@ static __always_inline bool readdress(struct __sk_buff *skb, const struct outer 
 	header4->check = 0;
 	header4->check = ipv4_checksum(header4);
 	return true;
-}
-
-static __always_inline __u32 outer_size(const struct settings *own, const struct target *target)
-{
-	__u32 size = target->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-
-	return own->tunnel == TUNNEL_GRE ? size + sizeof(struct gre) : size;
 }
 
 #endif

@@ -83,7 +83,8 @@ def plane_settings(config: NodeConfig) -> PlaneSettings:
     return PlaneSettings(
         xcf=config.xcf,
         uplinks=config.uplinks,
-        tunnel=Tunnel[config.tunnel.value.upper()],
+        tunnel=Tunnel[config.tunnel.name],
+        vxlan_port=config.vxlan.port,
         pin_dir=config.paths.bpffs,
         liveness_port=config.mesh.port,
         mesh_port=config.mesh.port,

@@ -269,7 +269,7 @@ class Supervisor:
             os._exit(code)
 
     def _work(self) -> None:
-        sender = TunnelSender(self._view.xcf, self._view.tunnel)
+        sender = TunnelSender(self._view.xcf, self._view.tunnel, self._view.vxlan_port)
         worker = Worker(self._view, sender.send, self._state)
         self._callback.handle = worker.handle
         loop = Loop(self._queue, worker, self._view, lambda: self._stopping)

@@ -23,7 +23,7 @@ from typing import Final, Protocol, TypeAlias
 
 from netfilterqueue import NetfilterQueue, Packet
 
-from dvipad.adapters.bpf.layout import THIS_NODE, Tunnel
+from dvipad.adapters.bpf.layout import THIS_NODE, TUNNEL_ID, Tunnel
 from dvipad.adapters.queue_counters import QueueState
 from dvipad.address import Address
 
@@ -51,6 +51,16 @@ _FRAGMENT: Final = 0x3FFF
 _FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
 _ETHERTYPE: Final = {4: b"\x08\x00", 6: b"\x86\xdd"}
 _PROTOCOL: Final = {4: socket.IPPROTO_IPIP, 6: socket.IPPROTO_IPV6}
+_OUTER_PROTOCOL: Final = {
+    Tunnel.GRE: socket.IPPROTO_GRE,
+    Tunnel.GRE_DEVICE: socket.IPPROTO_GRE,
+    Tunnel.VXLAN: socket.IPPROTO_UDP,
+}
+"""Of tunnels whose outer header does not say the version of the inner one by its protocol."""
+_GRE: Final = bytes(2)
+_VXLAN: Final = struct.pack("!II12x", 1 << 27, TUNNEL_ID << 8)
+_START: Final = {Tunnel.GRE: _GRE, Tunnel.GRE_DEVICE: _GRE, Tunnel.VXLAN: _VXLAN}
+"""What they put between both headers, up to the Ethernet type; VXLAN: a frame without addresses."""
 
 
 class View(Protocol):
@@ -173,22 +183,24 @@ def never_receive(of: socket.socket) -> None:
 class TunnelSender:
     """Sends SYNs to targets as tunnel packets from the own XCF address `xcf`.
 
-    Raises ``OSError`` when the node does not have that address.
+    What it sends is what a tunnel device would. Raises ``OSError`` when the node does not have
+    that address.
     """
 
-    def __init__(self, xcf: Address, tunnel: Tunnel) -> None:
+    def __init__(self, xcf: Address, tunnel: Tunnel, vxlan_port: int) -> None:
         family = socket.AF_INET if xcf.version == 4 else socket.AF_INET6
-        self._gre = tunnel is Tunnel.GRE
+        self._port = vxlan_port if tunnel is Tunnel.VXLAN else 0
+        self._start = _START.get(tunnel)
         self._sockets = {
-            version: _raw_socket(family, socket.IPPROTO_GRE if self._gre else protocol, xcf)
+            version: _socket(family, _OUTER_PROTOCOL.get(tunnel, protocol), xcf)
             for version, protocol in _PROTOCOL.items()
         }
 
     def send(self, packet: bytes, version: int, target: Address) -> None:
         """Sends an IP `packet` of `version` to `target`; raises ``OSError``."""
-        if self._gre:
-            packet = b"\0\0" + _ETHERTYPE[version] + packet
-        self._sockets[version].sendto(packet, (str(target), 0))
+        if self._start is not None:
+            packet = self._start + _ETHERTYPE[version] + packet
+        self._sockets[version].sendto(packet, (str(target), self._port))
 
     def close(self) -> None:
         """Closes the sockets."""
@@ -196,8 +208,9 @@ class TunnelSender:
             each.close()
 
 
-def _raw_socket(family: int, protocol: int, xcf: Address) -> socket.socket:
-    made = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+def _socket(family: int, protocol: int, xcf: Address) -> socket.socket:
+    kind = socket.SOCK_DGRAM if protocol == socket.IPPROTO_UDP else socket.SOCK_RAW
+    made = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
     try:
         never_receive(made)
         made.bind((str(xcf), 0))

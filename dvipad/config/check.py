@@ -162,11 +162,21 @@ def _check_cluster(files: list[CheckedNode], problems: list[Problem]) -> None:
             remedy = "Give each node of a cluster an XCF address of its own."
             problems.append(Problem(node.position, str(node.xcf), message, remedy))
         first = clusters.setdefault(node.cluster, node)
-        if first.tunnel is not node.tunnel:
-            message = f"tunnel is {first.tunnel.value} on {first.name}"
-            remedy = "Use the same tunnel on all nodes of a cluster."
-            problems.append(Problem(node.position, node.tunnel.value, message, remedy))
+        _check_tunnels(first, node, problems)
     _check_ranks(files, problems)
+
+
+def _check_tunnels(first: NodeConfig, node: NodeConfig, problems: list[Problem]) -> None:
+    """Nodes understand each other's tunnels, but not on another port."""
+    pairs = (
+        ("tunnel", first.tunnel.value, node.tunnel.value),
+        ("vxlan.port", str(first.vxlan.port), str(node.vxlan.port)),
+    )
+    for what, one, other in pairs:
+        if one != other:
+            message = f"{what} is {one} on {first.name}"
+            remedy = f"Use the same {what} on all nodes of a cluster."
+            problems.append(Problem(node.position, other, message, remedy))
 
 
 def _check_ranks(files: list[CheckedNode], problems: list[Problem]) -> None:

@@ -31,6 +31,7 @@ _KEYS: Final = (
     "peers",
     "mesh",
     "tunnel",
+    "vxlan",
     "direct",
     "xdp",
     "profile",
@@ -62,6 +63,13 @@ class MeshConfig:
     """The TCP control mesh."""
 
     port: int = DEFAULT_PORT
+
+
+@dataclass(frozen=True, slots=True)
+class VxlanConfig:
+    """`port`: UDP, where VXLAN goes; the same on all nodes."""
+
+    port: int = 4789
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +143,7 @@ class NodeConfig:
     peers: tuple[Peer, ...] = ()
     mesh: MeshConfig = MeshConfig()
     tunnel: Tunnel = Tunnel.IPIP
+    vxlan: VxlanConfig = VxlanConfig()
     direct: Direct = Direct.AUTO
     profile: Path | None = None
     paths: PathsConfig = PathsConfig()
@@ -218,8 +227,10 @@ def _read(top: Mapping, folder: Path) -> NodeConfig | None:
             top.document.error_at(start, "", f"{key} is missing", f"Write '{key}: {example}'.")
     mesh = MeshConfig(**_numbers(top, "mesh", {"port": (1, 65_535)}, MeshConfig()))
     quorum: Quorum | None = top.text("quorum", one_of(Quorum), _QUORUMS)
-    tunnels = "Tunnels are ipip and gre; all nodes of a cluster use the same."
+    words = ", ".join(word.value for word in Tunnel)
+    tunnels = f"Tunnels are {words}; all nodes of a cluster use the same."
     tunnel = top.text("tunnel", one_of(Tunnel), tunnels) or Tunnel.IPIP
+    vxlan = VxlanConfig(**_numbers(top, "vxlan", {"port": (1, 65_535)}, VxlanConfig()))
     direct = top.text("direct", one_of(Direct), "Say auto or off.") or Direct.AUTO
     xdp = top.text("xdp", one_of(Xdp), "Say off, generic or native.") or Xdp.OFF
     profile = top.text("profile", Path, "Give the path of the profile.")
@@ -240,6 +251,7 @@ def _read(top: Mapping, folder: Path) -> NodeConfig | None:
         peers,
         mesh,
         tunnel,
+        vxlan,
         direct,
         None if profile is None else folder / profile,
         paths,
@@ -340,7 +352,7 @@ def _numbers(
     top: Mapping,
     section: str,
     limits: dict[str, tuple[int, int]],
-    default: MeshConfig | TimersConfig | QueueConfig | TablesConfig,
+    default: MeshConfig | VxlanConfig | TimersConfig | QueueConfig | TablesConfig,
 ) -> dict[str, int]:
     """The numbers of a `section`, all of which have a default."""
     values = Mapping(top.document, top.node(section), limits, section)

@@ -145,6 +145,7 @@ def show_node(node: NodeConfig) -> str:
         f"peers: [{', '.join(_quoted(_peer(peer)) for peer in node.peers)}]",
         f"mesh: {{port: {node.mesh.port}}}",
         f"tunnel: {node.tunnel.value}",
+        f"vxlan: {{port: {node.vxlan.port}}}",
         f"direct: {node.direct.value}",
         f"xdp: {node.xdp.value}",
         f"quorum: {node.quorum.value}",

@@ -23,6 +23,11 @@ class Tunnel(Enum):
 
     IPIP = "ipip"
     GRE = "gre"
+    """Both made by the eBPF program."""
+    IPIP_DEVICE = "ipip-device"
+    GRE_DEVICE = "gre-device"
+    VXLAN = "vxlan"
+    """Made by a device of the kernel's."""
 
 
 class Direct(Enum):

@@ -13,7 +13,7 @@ from typing import Any, Final
 import yaml
 
 from dvipad.lab.cluster import Cluster, destroy
-from dvipad.lab.spec import DEFAULT_PREFIX, LabError, LabSpec
+from dvipad.lab.spec import DEFAULT_PREFIX, TUNNELS, LabError, LabSpec
 from dvipad.lab.system import require_root
 
 _EPILOG: Final = """\
@@ -71,7 +71,7 @@ def _add_up(up: argparse.ArgumentParser) -> None:
     up.add_argument("--lbs", type=int, default=2, metavar="N", help="distributors (default: 2)")
     up.add_argument("--targets", type=int, default=3, metavar="N", help="targets (default: 3)")
     up.add_argument("--clients", type=int, default=1, metavar="N", help="clients (default: 1)")
-    up.add_argument("--tunnel", choices=("ipip", "gre"), default="ipip", help="default: ipip")
+    up.add_argument("--tunnel", choices=TUNNELS, default="ipip", help="default: ipip")
     up.add_argument("--family", type=int, choices=(4, 6), default=4, help="of the DVIPA")
     up.add_argument(
         "--xcf-family", type=int, choices=(4, 6), help="of the tunnels (default: the DVIPA's)"

@@ -22,7 +22,7 @@ from typing import Final
 from dvipad.lab import wrk
 from dvipad.lab.cluster import Cluster, destroy
 from dvipad.lab.demo_table import Scene, Screen
-from dvipad.lab.spec import Kind, LabError, LabSpec
+from dvipad.lab.spec import TUNNELS, Kind, LabError, LabSpec
 from dvipad.lab.traffic import (
     EchoServer,
     LongConnections,
@@ -299,7 +299,7 @@ def _run(spec: LabSpec) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; 0 when all went well, 1 otherwise."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__.split("\n")[0])
-    parser.add_argument("--tunnel", choices=("ipip", "gre"), default="ipip")
+    parser.add_argument("--tunnel", choices=TUNNELS, default="ipip")
     parser.add_argument("--family", type=int, choices=(4, 6), default=4)
     arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)

@@ -21,6 +21,7 @@ import yaml
 from dvipad.address import Address
 from dvipad.config.health import HealthConfig
 from dvipad.config.node import QueueConfig, TimersConfig
+from dvipad.config.words import Tunnel
 
 DEFAULT_PREFIX: Final = "dvipa"
 MAX_LBS: Final = 9
@@ -28,6 +29,7 @@ MAX_TARGETS: Final = 80
 MAX_CLIENTS: Final = 20
 DVIPA_NUMBERS: Final = range(100, 200)
 UPLINK: Final = "eth0"
+TUNNELS: Final = tuple(tunnel.value for tunnel in Tunnel)
 LAN: Final = "lan"
 """Name of the namespace that holds the bridge; no host is called so."""
 
@@ -140,7 +142,7 @@ class LabSpec:
             (1 <= self.lbs <= MAX_LBS, f"distributors: 1 to {MAX_LBS}"),
             (0 <= self.targets <= MAX_TARGETS, f"targets: 0 to {MAX_TARGETS}"),
             (1 <= self.clients <= MAX_CLIENTS, f"clients: 1 to {MAX_CLIENTS}"),
-            (self.tunnel in ("ipip", "gre"), f"tunnel {self.tunnel!r}: ipip or gre"),
+            (self.tunnel in TUNNELS, f"tunnel {self.tunnel!r}: one of {', '.join(TUNNELS)}"),
             (self.family in (4, 6), "family: 4 or 6"),
             (self.xcf_family in (None, 4, 6), "XCF family: 4 or 6"),
             (len(self.weights) in (0, self.targets), "weights: one for each target"),

@@ -14,8 +14,10 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from itertools import product
 from typing import Final
 
+from dvipad.config.words import Tunnel
 from dvipad.lab.spec import SLOW_VARIABLE
 from dvipad.vmlab.guest_kernel import GuestKernel, VmError, fetch
 from dvipad.vmlab.job import FOLDER, places, python_job
@@ -30,6 +32,8 @@ SESSION_SHARE: Final = 0.8
 DEFAULT_SLOW: Final = 5.0
 _QUEUE: Final = "tests/e2e/test_queue.py::test_"
 _PLANE: Final = "tests/e2e/test_plane_traffic.py::test_"
+_DEVICE: Final = "tests/e2e/test_tunnel_device.py::test_"
+_DEVICES: Final = ("ipip_device", "gre_device", "vxlan")
 _ROUND_ROBIN: Final = "round_robin_is_exact_and_only_first_packets_reach_python"
 TESTS: Final = (
     "tests/vm",
@@ -39,10 +43,18 @@ TESTS: Final = (
     f"{_QUEUE}a_repeated_syn_goes_to_the_same_target",
     f"{_QUEUE}what_a_hung_worker_holds_is_decided_by_its_successor",
     f"{_QUEUE}what_is_for_this_node_goes_up_its_stack",
-    f"{_PLANE}connections_are_distributed_and_carry_data",
+    *(
+        f"{_PLANE}connections_are_distributed_and_carry_data[{tunnel}-{families}]"
+        for tunnel, families in product((each.name.lower() for each in Tunnel), ("4-4", "6-6"))
+    ),
+    f"{_PLANE}connections_are_distributed_and_carry_data[ipip_device-4-6]",
+    *(f"{_PLANE}the_former_owner_relays_to_its_successor[{device}-4-4]" for device in _DEVICES),
+    *(f"{_DEVICE}it_is_adopted_repaired_and_removed[{device}-4]" for device in _DEVICES),
+    *(f"{_DEVICE}what_goes_round_ends[{device}]" for device in _DEVICES),
     f"{_PLANE}a_connection_survives_a_restart_of_the_daemon",
     f"tests/e2e/test_distribution.py::test_{_ROUND_ROBIN}[ipip-v4]",
     "tests/e2e/test_takeover.py::test_takeover_and_takeback_lose_nothing[ipip-v4]",
+    "tests/e2e/test_takeover.py::test_takeover_and_takeback_lose_nothing[vxlan-v6]",
     "tests/e2e/test_crashes.py::test_under_load_nothing_fails[kill_worker]",
 )
 

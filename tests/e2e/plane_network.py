@@ -10,16 +10,26 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import pytest
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
+from dvipad.adapters.bpf.layout import Tunnel
 from dvipad.adapters.bpf.plane import DataPlane
 from dvipad.adapters.bpf.settings import PlaneSettings
 from dvipad.adapters.bpf.tc import TestRun, test_run
+from dvipad.vmlab.__main__ import VM_VARIABLE
 from tests.e2e.dvs_network import inside, run
 
+NOT_HERE: Final = () if VM_VARIABLE in os.environ else (Tunnel.IPIP_DEVICE, Tunnel.GRE_DEVICE)
+"""Tunnels whose devices only a stock kernel is sure to have (``make vmlab``)."""
+TUNNELS: Final = tuple(
+    pytest.param(tunnel, id=tunnel.name.lower()) for tunnel in Tunnel if tunnel not in NOT_HERE
+)
+PROGRAMMED: Final = (Tunnel.IPIP, Tunnel.GRE)
+"""Tunnels that the program makes itself."""
 PASS = 0xFFFF_FFFF
 DROP = 2
 REDIRECT = 7

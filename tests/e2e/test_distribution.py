@@ -20,11 +20,13 @@ FLAVOURS = [
     for family in (4, 6)
 ]
 MIXED = pytest.param({"tunnel": "ipip", "family": 6, "xcf_family": 4}, id="ipip-v6-in-v4")
+VXLAN4 = pytest.param({"tunnel": "vxlan", "family": 4}, id="vxlan-v4")
+VXLAN6 = pytest.param({"tunnel": "vxlan", "family": 6}, id="vxlan-v6")
 OFF = {"direct": "off"}
 TUNNEL_ONLY = pytest.param({"tunnel": "ipip", "family": 4, "settings": OFF}, id="ipip-v4-only")
 
 
-@pytest.mark.parametrize("options", [*FLAVOURS, MIXED, TUNNEL_ONLY])
+@pytest.mark.parametrize("options", [*FLAVOURS, MIXED, TUNNEL_ONLY, VXLAN4])
 def test_round_robin_is_exact_and_only_first_packets_reach_python(
     make_cluster: MakeCluster, options: dict[str, object]
 ) -> None:

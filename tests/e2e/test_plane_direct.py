@@ -17,7 +17,17 @@ from dvipad.adapters.bpf.layout import FRONT_MAX, FrontKind, Role, Tunnel, link_
 from tests.e2e import plane_lan
 from tests.e2e.dvs_network import run
 from tests.e2e.plane_lan import Lan, exchange, lan, xcf
-from tests.e2e.plane_network import DROP, OWN_MAC, PASS, PEER_MAC, REDIRECT, Bench, bench, frame
+from tests.e2e.plane_network import (
+    DROP,
+    OWN_MAC,
+    PASS,
+    PEER_MAC,
+    REDIRECT,
+    TUNNELS,
+    Bench,
+    bench,
+    frame,
+)
 from tests.e2e.plane_packets import (
     CLIENT,
     DVIPA,
@@ -186,7 +196,7 @@ def node_pair(net: Lan, outer: int) -> None:
     net.serve(2)
 
 
-@pytest.mark.parametrize("tunnel", list(Tunnel))
+@pytest.mark.parametrize("tunnel", TUNNELS)
 @pytest.mark.parametrize("inner", [4, 6])
 @pytest.mark.parametrize("outer", [4, 6])
 def test_real_connections_carry_data(tunnel: Tunnel, outer: int, inner: int) -> None:

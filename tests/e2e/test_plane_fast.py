@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, IPOption_NOP
 from scapy.packet import Raw
 
-from dvipad.adapters.bpf.layout import COUNTERS, FRONT_MAX, FrontKind, Role, index_key
+from dvipad.adapters.bpf.counting import COUNTERS
+from dvipad.adapters.bpf.layout import FRONT_MAX, FrontKind, Role, index_key
 from dvipad.adapters.bpf.plane import DataPlane
 from dvipad.address import Address
 from tests.e2e import plane_lan

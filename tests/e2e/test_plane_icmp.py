@@ -20,10 +20,22 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
 from dvipad.adapters.bpf.layout import Role, Tunnel
+from dvipad.adapters.bpf.settings import TUNNEL_HEADER
 from dvipad.adapters.bpf.tc import test_run
 from dvipad.address import Address
 from tests.e2e.dvs_network import inside, run
-from tests.e2e.plane_network import DROP, OWN_MAC, PASS, PEER_MAC, REDIRECT, Bench, bench, frame
+from tests.e2e.plane_network import (
+    DROP,
+    OWN_MAC,
+    PASS,
+    PEER_MAC,
+    PROGRAMMED,
+    REDIRECT,
+    TUNNELS,
+    Bench,
+    bench,
+    frame,
+)
 from tests.e2e.plane_packets import (
     CLIENT,
     DVIPA,
@@ -81,13 +93,13 @@ def connected(made: Bench, target: Address) -> None:
     made.plane.insert_connections(target, key(4) + key(6), b"")
 
 
-@pytest.mark.parametrize("tunnel", list(Tunnel))
+@pytest.mark.parametrize("tunnel", TUNNELS)
 @pytest.mark.parametrize("outer", [4, 6])
 def test_the_client_is_told_what_fits(outer: int, tunnel: Tunnel) -> None:
     with bench(str(OWN[outer]), tunnel=tunnel) as made:
         connected(made, TARGETS[outer][0])
         narrow(made, outer, 1500)
-        room = 1500 - (20 if outer == 4 else 40) - (4 if tunnel is Tunnel.GRE else 0)
+        room = 1500 - (20 if outer == 4 else 40) - TUNNEL_HEADER[tunnel]
         for version in (4, 6):
             assert made.ingress(*of_length(version, room)).verdict == REDIRECT
             assert made.counted() == {"hit_established": 1, "encapsulated": 1}
@@ -229,7 +241,7 @@ KINDS: Final = [
 ]
 
 
-@pytest.mark.parametrize("tunnel", list(Tunnel))
+@pytest.mark.parametrize("tunnel", PROGRAMMED)
 @pytest.mark.parametrize("outer", [4, 6])
 def test_errors_go_to_the_target_of_the_connection(outer: int, tunnel: Tunnel) -> None:
     with bench(str(OWN[outer]), tunnel=tunnel) as made:

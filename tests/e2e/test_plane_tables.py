@@ -18,8 +18,7 @@ from dvipad.adapters.bpf.layout import (
     split_keys,
 )
 from dvipad.adapters.bpf.libbpf import BpfError
-from dvipad.adapters.bpf.plane import AdoptedDvipa
-from dvipad.adapters.bpf.tables import ServiceRow
+from dvipad.adapters.bpf.tables import AdoptedDvipa, ServiceRow
 from tests.e2e.plane_network import DROP, Bench
 from tests.e2e.plane_packets import (
     CLIENT,

@@ -17,6 +17,7 @@ from dvipad.adapters.bpf.libbpf import BpfError
 from dvipad.adapters.bpf.plane import DataPlane
 from tests.e2e.dvs_network import inside, run
 from tests.e2e.plane_lan import DVIPA, PORT, Lan, exchange, lan, xcf
+from tests.e2e.plane_network import TUNNELS
 
 pytestmark = pytest.mark.e2e
 
@@ -39,7 +40,7 @@ def distribute(net: Lan, outer: int) -> DataPlane:
 
 @pytest.mark.parametrize("inner", [4, 6])
 @pytest.mark.parametrize("outer", [4, 6])
-@pytest.mark.parametrize("tunnel", list(Tunnel))
+@pytest.mark.parametrize("tunnel", TUNNELS)
 def test_connections_are_distributed_and_carry_data(tunnel: Tunnel, outer: int, inner: int) -> None:
     with lan(outer, tunnel=tunnel) as net:
         plane = distribute(net, outer)
@@ -62,7 +63,7 @@ def test_connections_are_distributed_and_carry_data(tunnel: Tunnel, outer: int, 
 
 @pytest.mark.parametrize("inner", [4, 6])
 @pytest.mark.parametrize("outer", [4, 6])
-@pytest.mark.parametrize("tunnel", list(Tunnel))
+@pytest.mark.parametrize("tunnel", TUNNELS)
 def test_the_former_owner_relays_to_its_successor(tunnel: Tunnel, outer: int, inner: int) -> None:
     with lan(outer, tunnel=tunnel) as net:
         plane = distribute(net, outer)

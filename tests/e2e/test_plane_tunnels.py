@@ -6,12 +6,13 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from scapy.layers.inet import IP, TCP
-from scapy.layers.l2 import GRE
-from scapy.packet import Raw
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.l2 import GRE, Ether
+from scapy.layers.vxlan import VXLAN
+from scapy.packet import Packet, Raw
 
-from dvipad.adapters.bpf.layout import Role, Tunnel
-from tests.e2e.plane_network import DROP, PASS, REDIRECT, Bench, bench, frame
+from dvipad.adapters.bpf.layout import TUNNEL_ID, Role, Tunnel
+from tests.e2e.plane_network import DROP, PASS, PROGRAMMED, REDIRECT, Bench, bench, frame
 from tests.e2e.plane_packets import (
     OWN,
     TARGETS,
@@ -28,7 +29,7 @@ __all__ = ["four"]
 pytestmark = pytest.mark.e2e
 
 
-@pytest.mark.parametrize("tunnel", list(Tunnel))
+@pytest.mark.parametrize("tunnel", PROGRAMMED)
 @pytest.mark.parametrize("outer", [4, 6])
 def test_encapsulated_bytes(outer: int, tunnel: Tunnel) -> None:
     with bench(str(OWN[outer]), tunnel=tunnel) as made:
@@ -52,20 +53,44 @@ def test_encapsulated_bytes(outer: int, tunnel: Tunnel) -> None:
                 assert result.packet[:14] == packet[:12] + kind.to_bytes(2, "big")
 
 
-@pytest.mark.parametrize("gre", [False, True])
+def vxlan(port: int = 4789, vni: int = TUNNEL_ID) -> list[Packet]:
+    card = {"dst": "02:00:00:00:00:01", "src": "02:00:00:00:00:02"}
+    return [UDP(sport=49152, dport=port), VXLAN(vni=vni, flags="Instance"), Ether(**card)]
+
+
+@pytest.mark.parametrize(
+    "middle",
+    [[], [GRE()], [GRE(key_present=1, key=5)], vxlan()],
+    ids=["ipip", "gre", "key", "vxlan"],
+)
 @pytest.mark.parametrize("outer", [4, 6])
-def test_decapsulated_bytes(outer: int, gre: bool) -> None:
+def test_decapsulated_bytes(outer: int, middle: list[Packet]) -> None:
     with bench(str(OWN[outer])) as made:
         made.plane.set_members(frozenset(TARGETS[outer]))
         own(made, Role.HIDDEN)
         for inner in (4, 6):
             plain = from_client(inner, "S", tos=2)
-            result = made.ingress(*through_tunnel(plain, outer, gre))
+            result = made.ingress(*through_tunnel([*middle, *plain], outer, False))
             assert result.verdict == PASS
             assert made.counted() == {"hidden_accepted": 1, "decapsulated": 1}
             assert result.packet == frame(*plain)
-            result = made.ingress(*through_tunnel(plain, outer, gre, tos=3))
+            result = made.ingress(*through_tunnel([*middle, *plain], outer, False, tos=3))
             assert result.packet == frame(*from_client(inner, "S", tos=3)), "congestion got lost"
+
+
+def test_vxlan_for_another_target_is_readdressed_without_a_checksum() -> None:
+    for outer in (4, 6):
+        with bench(str(OWN[outer])) as made:
+            made.plane.set_members(frozenset(TARGETS[outer]))
+            own(made)
+            made.plane.insert_connections(TARGETS[outer][1], key(4), b"")
+            limit = "ttl" if outer == 4 else "hlim"
+            middle, inner = vxlan(), from_client(4, "A")
+            came = through_tunnel([*middle, *inner], outer, False, **{limit: 9})
+            assert made.ingress(*came).verdict == REDIRECT
+            left = ip(OWN[outer], TARGETS[outer][1], **{limit: 8})
+            middle[0].chksum = 0
+            assert made.run("ingress", frame(*came)).packet == frame(left, *middle, *inner)
 
 
 def test_a_tunnel_packet_for_another_target_is_readdressed() -> None:
@@ -98,7 +123,12 @@ def test_tunnels_of_strangers_and_of_others(four: Bench) -> None:
     assert four.ingress(*through_tunnel(elsewhere, 4, True, stranger)).verdict == PASS
     assert four.counted() == {}, "the host may have tunnels of its own"
     header = ip(TARGETS[4][0], OWN[4])
-    keyed = four.ingress(header, GRE(key_present=1, key=5), *plain)
-    assert (keyed.verdict, four.counted()) == (PASS, {"tunnel_malformed": 1})
+    numbered = four.ingress(header, GRE(seqnum_present=1, sequence_number=5), *plain)
+    assert (numbered.verdict, four.counted()) == (PASS, {"tunnel_malformed": 1})
+    strange = [IP(src=str(stranger), dst=str(OWN[4])), *vxlan(), *plain]
+    assert (four.ingress(*strange).verdict, four.counted()) == (DROP, {"tunnel_stranger": 1})
+    for others in (vxlan(port=4790), vxlan(vni=1), [UDP(dport=4789)]):
+        assert four.ingress(header, *others, *plain).verdict == PASS
+        assert four.counted() == {}
     fragment = four.ingress(IP(src=header.src, dst=header.dst, flags="MF", proto=4), *plain)
     assert (fragment.verdict, four.counted()) == (PASS, {"tunnel_malformed": 1})

@@ -22,7 +22,7 @@ from dvipad.adapters.bpf.layout import Role, Tunnel, connection_key
 from dvipad.adapters.bpf.plane import DataPlane
 from tests.e2e.dvs_network import eventually, inside, run
 from tests.e2e.plane_lan import DVIPA, PORT, Lan, lan, xcf
-from tests.e2e.plane_network import namespace
+from tests.e2e.plane_network import TUNNELS, namespace
 
 pytestmark = pytest.mark.e2e
 
@@ -184,7 +184,7 @@ def refresh(net: Lan, number: int) -> DataPlane:
 
 
 @pytest.mark.parametrize("mtu", [1400, 1280])
-@pytest.mark.parametrize("tunnel", list(Tunnel))
+@pytest.mark.parametrize("tunnel", TUNNELS)
 @pytest.mark.parametrize("outer", [4, 6])
 def test_a_narrow_way_to_the_client(outer: int, tunnel: Tunnel, mtu: int) -> None:
     with cluster(mtu, outer, tunnel) as (net, client, server):
@@ -206,7 +206,7 @@ def narrow(net: Lan, outer: int, mtu: int) -> DataPlane:
     return refresh(net, OWNER)
 
 
-@pytest.mark.parametrize("tunnel", list(Tunnel))
+@pytest.mark.parametrize("tunnel", TUNNELS)
 @pytest.mark.parametrize("outer", [4, 6])
 def test_a_tunnel_narrower_than_the_target_knows(outer: int, tunnel: Tunnel) -> None:
     with cluster(1500, outer, tunnel) as (net, client, _server):
@@ -222,7 +222,7 @@ def test_a_tunnel_narrower_than_the_target_knows(outer: int, tunnel: Tunnel) -> 
         assert counters["too_big_unanswered"] == 0
 
 
-@pytest.mark.parametrize("tunnel", list(Tunnel))
+@pytest.mark.parametrize("tunnel", TUNNELS)
 @pytest.mark.parametrize("outer", [4, 6])
 def test_what_was_joined_is_cut_into_what_fits(outer: int, tunnel: Tunnel) -> None:
     with cluster(1500, outer, tunnel) as (net, client, server):
@@ -239,7 +239,7 @@ def test_what_was_joined_is_cut_into_what_fits(outer: int, tunnel: Tunnel) -> No
         assert counters["encapsulation_failed"] == counters["too_big_unanswered"] == 0
 
 
-@pytest.mark.parametrize("tunnel", list(Tunnel))
+@pytest.mark.parametrize("tunnel", TUNNELS)
 @pytest.mark.parametrize("outer", [4, 6])
 def test_errors_find_the_target_right_after_a_takeover(outer: int, tunnel: Tunnel) -> None:
     with cluster(1400, outer, tunnel) as (net, client, server):

@@ -39,6 +39,7 @@ from tests.e2e.dvs_network import (
     run,
     wait_readable,
 )
+from tests.e2e.plane_network import TUNNELS
 
 pytestmark = pytest.mark.e2e
 
@@ -49,6 +50,8 @@ TARGETS = {v: tuple(type(XCF[v])(int(XCF[v]) + i) for i in (1, 2, 3)) for v in (
 CLIENTS = {4: int(ip_address("198.18.0.0")), 6: int(ip_address("2001:db8:c::"))}
 SYNS = round(3000 / SLOW)
 HUNG_MS = round(150 * SLOW)
+STARTS = {4: 0, 41: 0, 47: 4, 17: 30}
+"""Bytes between the outer and the inner IP header, by protocol: what the worker sends."""
 RETRANSMISSION_S = 1.0 * SLOW
 """What a client waits before it sends a SYN again: a successor must be faster."""
 
@@ -89,12 +92,12 @@ class Node:
         return seen
 
     def _target_and_client(self, packet: bytes) -> tuple[Address, int] | None:
-        if packet[0] >> 4 == 4 and packet[9] in (4, 41, 47) and packet[12:16] == XCF[4].packed:
+        if packet[0] >> 4 == 4 and packet[9] in STARTS and packet[12:16] == XCF[4].packed:
             target: Address = IPv4Address(packet[16:20])
-            inner = packet[24:] if packet[9] == 47 else packet[20:]
-        elif packet[0] >> 4 == 6 and packet[6] in (4, 41, 47) and packet[8:24] == XCF[6].packed:
+            inner = packet[20 + STARTS[packet[9]] :]
+        elif packet[0] >> 4 == 6 and packet[6] in STARTS and packet[8:24] == XCF[6].packed:
             target = IPv6Address(packet[24:40])
-            inner = packet[44:] if packet[6] == 47 else packet[40:]
+            inner = packet[40 + STARTS[packet[6]] :]
         else:
             return None
         client = inner[12:16] if inner[0] >> 4 == 4 else inner[8:24]
@@ -168,7 +171,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
         yield start_node(stack, tmp_path, 4, Tunnel.IPIP)
 
 
-@pytest.mark.parametrize("tunnel", list(Tunnel))
+@pytest.mark.parametrize("tunnel", TUNNELS)
 @pytest.mark.parametrize("outer", [4, 6])
 @pytest.mark.parametrize("inner", [4, 6])
 def test_syns_are_decided_in_turn(tmp_path: Path, inner: int, outer: int, tunnel: Tunnel) -> None:

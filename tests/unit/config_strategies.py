@@ -35,6 +35,7 @@ from dvipad.config.node import (
     QueueConfig,
     TablesConfig,
     TimersConfig,
+    VxlanConfig,
 )
 from dvipad.config.values import network_of
 from dvipad.config.web import WebConfig
@@ -195,6 +196,7 @@ def nodes(draw: st.DrawFn) -> NodeConfig:
         tuple(draw(st.lists(_peers, max_size=4, unique=True))),
         MeshConfig(draw(st.integers(1, 65_535))),
         draw(st.sampled_from(Tunnel)),
+        VxlanConfig(draw(st.integers(1, 65_535))),
         draw(st.sampled_from(Direct)),
         draw(st.none() | _paths),
         PathsConfig(draw(_paths), draw(_paths), draw(_paths)),

@@ -18,14 +18,18 @@ from dvipad.adapters.bpf.settings import clamped_mss
         (4, Tunnel.GRE, 1476),
         (6, Tunnel.IPIP, 1460),
         (6, Tunnel.GRE, 1456),
+        (4, Tunnel.IPIP_DEVICE, 1480),
+        (6, Tunnel.GRE_DEVICE, 1452),
+        (4, Tunnel.VXLAN, 1450),
+        (6, Tunnel.VXLAN, 1430),
     ],
 )
 def test_the_outer_header_leaves_less(version: int, tunnel: Tunnel, inner: int) -> None:
     found = tunnel_mtu(1500, version, tunnel)
     assert (found.route_mtu, found.inner_mtu) == (1500, inner)
     assert (found.mss4, found.mss6) == (
-        clamped_mss(1500, version, 4),
-        clamped_mss(1500, version, 6),
+        clamped_mss(1500, version, 4, tunnel),
+        clamped_mss(1500, version, 6, tunnel),
     )
 
 

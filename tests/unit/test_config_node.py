@@ -66,7 +66,9 @@ def test_one_seed_peer_needs_no_list() -> None:
     ("line", "column", "fragment"),
     [
         ("tunel: gre", 1, "unknown key"),
-        ("tunnel: vxlan", 9, "tunnel is not valid"),
+        ("tunnel: geneve", 9, "tunnel is not valid"),
+        ("vxlan: {port: 0}", 15, "port is not such a number"),
+        ("vxlan: {id: 7}", 9, "unknown key"),
         ("xdp: yes", 6, "xdp is not valid"),
         ("direct: yes", 9, "direct is not valid"),
         ("node: other", 1, "given before"),
@@ -196,3 +198,6 @@ def test_nodes_of_one_cluster_are_compared(tmp_path: Path) -> None:
     assert [problem.severity for problem in report.problems] == [Severity.WARNING]
     assert report.accepted
     assert load_files([one, one]).accepted
+    one.write_text(one.read_text() + "vxlan: {port: 8472}\n")
+    error = next(each for each in load_files([one, two]).problems if each.message.startswith("vx"))
+    assert (error.message, error.severity) == ("vxlan.port is 8472 on a", Severity.ERROR)

@@ -56,7 +56,7 @@ def test_no_two_hosts_of_the_largest_lab_share_an_address() -> None:
         ({"lbs": 0}, "distributors"),
         ({"targets": 81}, "targets"),
         ({"clients": 0}, "clients"),
-        ({"tunnel": "vxlan"}, "tunnel"),
+        ({"tunnel": "geneve"}, "tunnel"),
         ({"family": 5}, "family"),
         ({"xcf_family": 5}, "XCF"),
         ({"weights": (1, 2)}, "weights"),

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvipad.adapters.bpf import layout
+from dvipad.adapters.bpf import counting, layout
 from dvipad.adapters.bpf.settings import (
     PlaneSettings,
     clamped_mss,
@@ -83,7 +84,7 @@ def test_packers_agree_with_structs() -> None:
 def test_counters_have_the_names_and_order_of_the_header() -> None:
     body = HEADER.read_text().partition("enum counter {")[2].partition("COUNTERS,")[0]
     names = re.findall(r"^\tCOUNT_(\w+),", body, re.MULTILINE)
-    assert tuple(name.lower() for name in names) == layout.COUNTERS
+    assert tuple(name.lower() for name in names) == counting.COUNTERS
 
 
 def test_constants_have_the_values_of_the_header() -> None:
@@ -103,6 +104,7 @@ def test_constants_have_the_values_of_the_header() -> None:
         "DVIPA_QUIET",
         "SERVICE_OFFLOAD",
         "SERVICE_HELD",
+        "TUNNEL_ID",
     ):
         assert getattr(layout, name) == int(defined[name]), name
     enums = dict(re.findall(r"^\t(ROLE_\w+|TUNNEL_\w+|FRONT_[A-Z_]+) = (\d+),", text, re.MULTILINE))
@@ -168,3 +170,7 @@ def test_settings_compile_for_the_program() -> None:
     assert value.stale_ns == 300_000_000
     assert value.budget_cost_ns == value.budget_burst_ns == 100_000_000, "one SYN must fit"
     assert (value.mss4, value.mss6) == (1436, 1416)
+    assert (value.device, value.overhead) == (0, 24)
+    value = compile_settings(replace(settings, tunnel=layout.Tunnel.VXLAN), 1500, 7)
+    assert (value.mss4, value.mss6) == (1410, 1390)
+    assert (value.device, value.overhead, bytes(value.vxlan_port)) == (7, 50, b"\x12\xb5")

@@ -11,17 +11,66 @@ from dataclasses import dataclass
 from operator import add
 from typing import Final
 
-from dvipad.adapters.bpf.layout import (
-    COUNTERS,
-    THIS_NODE,
-    TRAFFIC_WORDS,
-    WAYS,
-    WAYS_MAX,
-    Settings,
-    index_key,
-)
+from dvipad.adapters.bpf.layout import THIS_NODE, Settings, index_key
 from dvipad.adapters.bpf.maps import Map
 
+COUNTERS: Final = (
+    "hit_established",
+    "hit_embryonic",
+    "hit_late",
+    "promoted",
+    "established_full",
+    "reopened",
+    "queued",
+    "chosen",
+    "worker_stale",
+    "worker_dead",
+    "worker_window",
+    "worker_budget",
+    "no_service",
+    "no_entry",
+    "collecting",
+    "synack_early",
+    "moving_successor",
+    "moving_lost",
+    "hidden_accepted",
+    "hidden_direct",
+    "hidden_stray",
+    "decapsulated",
+    "tunnel_stranger",
+    "tunnel_malformed",
+    "tunnel_loop",
+    "malformed",
+    "fragment",
+    "extension_header",
+    "too_big",
+    "too_big_answered",
+    "too_big_unanswered",
+    "icmp_hit",
+    "icmp_no_entry",
+    "no_target",
+    "encapsulation_failed",
+    "decapsulation_failed",
+    "arp_hidden",
+    "ndp_hidden",
+    "lease_lapsed",
+    "arp_rewritten",
+    "mss_clamped",
+    "refusal_held",
+    "relayed_back",
+    "fast_hidden",
+    "fast_hidden_direct",
+    "unseen",
+)
+"""Names of ``enum counter``, in its order; ``bpf/dvipad.h`` says what each means."""
+
+
+WAYS: Final = ("fast", "fast_direct", "fast_xdp", "tunnel", "direct", "relayed")
+"""Names of ``enum way``, in its order."""
+WAYS_MAX: Final = 8
+"""Rows of `traffic` for one target."""
+TRAFFIC_WORDS: Final = 2
+"""Numbers of 8 bytes in a ``struct traffic``: packets, bytes."""
 _MEANS: Final = {
     "fast": ("hit_established", "encapsulated"),
     "fast_direct": ("hit_established", "direct"),

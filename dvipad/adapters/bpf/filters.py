@@ -96,6 +96,7 @@ class Hook:
 INGRESS: Final = Hook("dvipad_ingress", Side.INGRESS, _ETH_P_ALL, 49_152)
 """The first of tc's own priorities, as are the others."""
 EGRESS: Final = Hook("dvipad_egress", Side.EGRESS, _ETH_P_ALL, 49_152)
+DEVICE_INGRESS: Final = Hook("dvipad_device", Side.INGRESS, _ETH_P_ALL, 49_152)
 ARP_EGRESS: Final = Hook("dvipad_arp", Side.EGRESS, _ETH_P_ARP, 49_153)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address
 from typing import Final
 
-from dvipad.adapters.bpf.layout import FRONT_MAX, Front, FrontKind, Role
+from dvipad.adapters.bpf.layout import FRONT_MAX, Front, FrontKind, Role, Tunnel
 from dvipad.adapters.bpf.maps import Map
 from dvipad.address import Address
 
@@ -15,12 +15,15 @@ KINDS: Final = {
     Role.HIDDEN: FrontKind.HIDDEN,
 }
 """In these roles what the CRT knows is forwarded, whoever sent it; or ends here."""
+_KINDS_BY_DEVICE: Final = {**KINDS, Role.HIDDEN: FrontKind.LONG_WAY}
 
 
 class FrontTable:
     """A row for all addresses that end in the same bits."""
 
-    def __init__(self, table: Map) -> None:
+    def __init__(self, table: Map, tunnel: Tunnel) -> None:
+        # The short way would take what is the device's.
+        self._kinds = KINDS if tunnel is not Tunnel.IPIP_DEVICE else _KINDS_BY_DEVICE
         self._memory = table.memory()
         self._rows = (Front * FRONT_MAX).from_buffer(self._memory)
         self._roles: dict[int, dict[IPv4Address, Role]] = {}
@@ -45,4 +48,4 @@ class FrontTable:
         if not roles:
             row.kind = FrontKind.NONE
         elif len(roles) == 1:
-            row.kind = KINDS.get(roles[dvipa], FrontKind.LONG_WAY)
+            row.kind = self._kinds.get(roles[dvipa], FrontKind.LONG_WAY)

@@ -27,6 +27,8 @@ ENDING_MAX: Final = 256
 FRONT_MAX: Final = 4096
 THIS_NODE: Final = 0
 """Index of this node in `targets`."""
+TUNNEL_ID: Final = 4780
+"""VNI of VXLAN."""
 
 DVIPA_COLLECTING: Final = 1
 DVIPA_QUIET: Final = 2
@@ -88,10 +90,13 @@ class FrontKind(IntEnum):
 
 
 class Tunnel(IntEnum):
-    """How a node encapsulates; every node accepts both."""
+    """How a node encapsulates; every node accepts all."""
 
     IPIP = 0
     GRE = 1
+    IPIP_DEVICE = 2
+    GRE_DEVICE = 3
+    VXLAN = 4
 
 
 class Connection(ctypes.Structure):
@@ -258,6 +263,9 @@ class Settings(ctypes.Structure):
     mss4: int
     mss6: int
     mesh_port: ctypes.Array[ctypes.c_ubyte]
+    device: int
+    overhead: int
+    vxlan_port: ctypes.Array[ctypes.c_ubyte]
     _fields_ = (
         ("xcf", ctypes.c_ubyte * 16),
         ("stale_ns", ctypes.c_uint64),
@@ -273,6 +281,9 @@ class Settings(ctypes.Structure):
         ("mss4", ctypes.c_uint16),
         ("mss6", ctypes.c_uint16),
         ("mesh_port", ctypes.c_ubyte * 2),
+        ("device", ctypes.c_uint32),
+        ("overhead", ctypes.c_uint16),
+        ("vxlan_port", ctypes.c_ubyte * 2),
     )
 
 
@@ -289,65 +300,6 @@ class Shared(ctypes.Structure):
         ("lease_until_ns", ctypes.c_uint64),
         ("grace_until_ns", ctypes.c_uint64),
     )
-
-
-COUNTERS: Final = (
-    "hit_established",
-    "hit_embryonic",
-    "hit_late",
-    "promoted",
-    "established_full",
-    "reopened",
-    "queued",
-    "chosen",
-    "worker_stale",
-    "worker_dead",
-    "worker_window",
-    "worker_budget",
-    "no_service",
-    "no_entry",
-    "collecting",
-    "synack_early",
-    "moving_successor",
-    "moving_lost",
-    "hidden_accepted",
-    "hidden_direct",
-    "hidden_stray",
-    "decapsulated",
-    "tunnel_stranger",
-    "tunnel_malformed",
-    "tunnel_loop",
-    "malformed",
-    "fragment",
-    "extension_header",
-    "too_big",
-    "too_big_answered",
-    "too_big_unanswered",
-    "icmp_hit",
-    "icmp_no_entry",
-    "no_target",
-    "encapsulation_failed",
-    "decapsulation_failed",
-    "arp_hidden",
-    "ndp_hidden",
-    "lease_lapsed",
-    "arp_rewritten",
-    "mss_clamped",
-    "refusal_held",
-    "relayed_back",
-    "fast_hidden",
-    "fast_hidden_direct",
-    "unseen",
-)
-"""Names of ``enum counter``, in its order; ``bpf/dvipad.h`` says what each means."""
-
-
-WAYS: Final = ("fast", "fast_direct", "fast_xdp", "tunnel", "direct", "relayed")
-"""Names of ``enum way``, in its order."""
-WAYS_MAX: Final = 8
-"""Rows of `traffic` for one target."""
-TRAFFIC_WORDS: Final = 2
-"""Numbers of 8 bytes in a ``struct traffic``: packets, bytes."""
 
 
 def connection_key(client: Address, client_port: int, dvipa: Address, dvipa_port: int) -> bytes:

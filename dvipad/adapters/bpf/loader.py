@@ -8,8 +8,15 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from dvipad.adapters.bpf import bpffs, device, tc, xdp
-from dvipad.adapters.bpf.filters import ARP_EGRESS, EGRESS, GONE, INGRESS, has_filters
+from dvipad.adapters.bpf import bpffs, device, tc, tunnel_device, xdp
+from dvipad.adapters.bpf.filters import (
+    ARP_EGRESS,
+    DEVICE_INGRESS,
+    EGRESS,
+    GONE,
+    INGRESS,
+    has_filters,
+)
 from dvipad.adapters.bpf.layout import (
     GUARD,
     LAYOUT_VERSION,
@@ -55,6 +62,9 @@ def load(settings: PlaneSettings) -> tuple[BpfObject, dict[str, Map]]:
             _compare(definition, path)
             definition.set_pin_path(path)
         _compare_layout(settings.pin_dir)
+        for program in loaded.programs():
+            if program.name == DEVICE_INGRESS.program:  # it takes as long as all others together
+                program.set_autoload(settings.tunnel in tunnel_device.NAMES)
         loaded.load(NEEDS)
         loaded.pin_program("dvipad_guard", settings.guard())
         maps = {each.name: Map(loaded.map_fd(each.name)) for each in definitions}
@@ -183,6 +193,7 @@ def remove(pin_dir: Path) -> None:
         with open_netlink() as netlink:
             for key, _value in list(uplinks.items()):
                 _detach(netlink, uplinks, key)
+            tunnel_device.remove(netlink)
         uplinks.close()
     xdp.detach(pin_dir)
     bpffs.clear(pin_dir, (*MAPS, GUARD))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dvipad.adapters.bpf.layout import Tunnel
-from dvipad.adapters.bpf.settings import GRE_HEADER, OUTER_HEADER, clamped_mss
+from dvipad.adapters.bpf.settings import OUTER_HEADER, TUNNEL_HEADER, clamped_mss
 
 IPV6_MINIMUM: Final = 1280
 """What every link must carry for IPv6 (RFC 8200, 5)."""
@@ -18,7 +18,7 @@ class TunnelMtu:
 
     `route_mtu`: what the path to it carries, as far as the kernel knows; `inner_mtu`: what that
     leaves for a client's packet. `mss4`, `mss6`: the largest MSS for IPv4 and IPv6 DVIPAs whose
-    segments fit, with room for either kind of tunnel.
+    segments fit, with room for GRE in any case.
     """
 
     route_mtu: int
@@ -46,10 +46,10 @@ class TunnelMtu:
 
 def tunnel_mtu(route_mtu: int, xcf_version: int, tunnel: Tunnel) -> TunnelMtu:
     """The tunnel over a path of `route_mtu` bytes, with outer headers of `xcf_version`."""
-    header = OUTER_HEADER[xcf_version] + (GRE_HEADER if tunnel is Tunnel.GRE else 0)
+    header = OUTER_HEADER[xcf_version] + TUNNEL_HEADER[tunnel]
     return TunnelMtu(
         route_mtu,
         route_mtu - header,
-        clamped_mss(route_mtu, xcf_version, 4),
-        clamped_mss(route_mtu, xcf_version, 6),
+        clamped_mss(route_mtu, xcf_version, 4, tunnel),
+        clamped_mss(route_mtu, xcf_version, 6, tunnel),
     )

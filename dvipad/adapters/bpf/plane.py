@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 from dvipad.adapters.bpf import device, loader, xdp
@@ -32,8 +31,9 @@ from dvipad.adapters.bpf.members import MemberTable
 from dvipad.adapters.bpf.mtu import TunnelMtu, tunnel_mtu
 from dvipad.adapters.bpf.rtnetlink import open_netlink
 from dvipad.adapters.bpf.settings import PlaneSettings, compile_settings
-from dvipad.adapters.bpf.tables import ServiceRow, ServiceTable, TargetTable
+from dvipad.adapters.bpf.tables import AdoptedDvipa, ServiceRow, ServiceTable, TargetTable
 from dvipad.adapters.bpf.tally import Tally
+from dvipad.adapters.bpf.tunnel_device import TunnelDevice
 from dvipad.adapters.bpf.xdp import XdpMode
 from dvipad.address import Address, pack, unpack
 
@@ -44,16 +44,6 @@ REOPENED_NS: Final = 500_000_000
 WORKER_S: Final = 0.02
 """So long a worker may take for the SYNs in its hands; one that takes longer is hung, or dead."""
 WORKER_LOOK_S: Final = 0.0002
-
-
-@dataclass(frozen=True, slots=True)
-class AdoptedDvipa:
-    """What the maps say this node is to a DVIPA."""
-
-    dvipa: Address
-    role: Role
-    epoch: int
-    collecting: bool
 
 
 class DataPlane:
@@ -79,14 +69,15 @@ class DataPlane:
         embryonic = CrtMap(maps["embryonic4"], maps["embryonic6"])
         self._crt = CrtTable(established, embryonic, self._targets, ender)
         self._counts = Counts(maps["counters"], maps["traffic"])
-        self._front = FrontTable(maps["front4"])
+        self._front = FrontTable(maps["front4"], settings.tunnel)
         self._memory = maps["shared"].memory()
         self._shared = Shared.from_buffer(self._memory)
         self._handed = ctypes.c_uint64.from_buffer(maps["sent"].memory())
         self._adopted = self.dvipas()
         for row in self._adopted:
             self._front.set(row.dvipa, row.role)
-        self._mss_mtu = 0
+        self._compiled = (0, 0)
+        self._device = TunnelDevice(settings, loaded)
         self._ends_here = False
         self._netlink = open_netlink()  # of the namespace of the uplinks, wherever we are called
         self.uplink_mtu = settings.mtu or 0
@@ -106,6 +97,7 @@ class DataPlane:
         loaded, maps = loader.load(settings)
         try:
             plane = cls(settings, loaded, maps)
+            plane._device.ensure()  # before any packet is sent through it
             plane.refresh_routes()
             plane.attach()
         except BaseException:
@@ -125,6 +117,8 @@ class DataPlane:
             or any(self.settings.xcf in row.ring for row in self._services.rows())
         )
         loader.attach(self._object, self._maps["uplinks"], devices, self._ends_here)
+        self._device.ensure()
+        self._fit_mss()
 
     def attach_xdp(self) -> None:
         """The same for XDP; where that cannot be :class:`BpfError`, and TC does all of the work."""
@@ -253,10 +247,11 @@ class DataPlane:
     def _fit_mss(self) -> None:
         """What a connection of this node's offers must fit whichever tunnel it comes through."""
         mtu = min(self.uplink_mtu, *(mtu for mtu in self._route_mtus().values() if mtu), 0xFFFF)
-        if mtu and mtu != self._mss_mtu:
-            value = compile_settings(self.settings, mtu)
+        now = (mtu, self._device.ifindex)
+        if mtu and now != self._compiled:
+            value = compile_settings(self.settings, *now)
             self._maps["settings"].update(loader.ZERO, bytes(value))
-            self._mss_mtu = mtu
+            self._compiled = now
 
     # Connections; keys are packed `layout.CONNECTION`s
 
@@ -389,6 +384,7 @@ class DataPlane:
         """Lets go of the data plane; it goes on."""
         self._routes.close()
         self._netlink.close()
+        self._device.close()
         for each in self._maps.values():
             each.close()
         self._object.close()

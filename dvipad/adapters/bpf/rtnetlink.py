@@ -14,6 +14,7 @@ from typing import Final
 
 ACK: Final = 4
 CREATE: Final = 0x400
+EXCLUSIVE: Final = 0x200
 DUMP: Final = 0x300
 _REQUEST: Final = 1
 _NLMSG_ERROR: Final = 2

@@ -22,7 +22,14 @@ INSTALLED_OBJECTS: Final = Path(__file__).resolve().parent / "objects"
 _REPOSITORY_OBJECTS: Final = Path(__file__).resolve().parents[3] / "build" / "bpf"
 
 OUTER_HEADER: Final = {4: 20, 6: 40}
-GRE_HEADER: Final = 4
+TUNNEL_HEADER: Final = {
+    Tunnel.IPIP: 0,
+    Tunnel.GRE: 4,
+    Tunnel.IPIP_DEVICE: 0,
+    Tunnel.GRE_DEVICE: 8,
+    Tunnel.VXLAN: 30,
+}
+"""Bytes between the outer and the inner IP header."""
 _TCP_HEADER: Final = 20
 _BURST_NS: Final = 40_000_000
 """The worker gets SYNs while a CPU has half of this time's budget left."""
@@ -47,7 +54,8 @@ class PlaneSettings:
     to the queue worker; `window`: SYNs that it may leave undecided; `stale_ms`: age of its beat
     from which it is not asked any more. `xdp`: where established connections are forwarded before
     TC sees their packets. `direct`: established connections go to targets on the same link without
-    a tunnel. `mtu`: of the smallest uplink; None: looked up.
+    a tunnel. `vxlan_port`: UDP, of the whole cluster. `mtu`: of the smallest uplink; None: looked
+    up.
     """
 
     xcf: Address
@@ -61,6 +69,7 @@ class PlaneSettings:
     direct: bool = False
     liveness_port: int = 4780
     mesh_port: int = 4780
+    vxlan_port: int = 4789
     stale_ms: int = 300
     budget_per_s: int = 2000
     window: int = 10
@@ -77,20 +86,24 @@ class PlaneSettings:
         return self.pin_dir / GUARD
 
 
-def clamped_mss(mtu: int, xcf_version: int, dvipa_version: int) -> int:
+def clamped_mss(
+    mtu: int, xcf_version: int, dvipa_version: int, tunnel: Tunnel = Tunnel.IPIP
+) -> int:
     """The largest MSS whose segments fit the tunnel over links of `mtu` bytes (RFC 6691).
 
     Room for GRE is left with IPIP too: nodes of one cluster may be set to different tunnels, for
     instance while an operator changes it node by node.
     """
-    outer = OUTER_HEADER[xcf_version] + GRE_HEADER
+    header = max(TUNNEL_HEADER[Tunnel.GRE], TUNNEL_HEADER[tunnel])
+    outer = OUTER_HEADER[xcf_version] + header
     return max(_MSS_MIN, mtu - outer - OUTER_HEADER[dvipa_version] - _TCP_HEADER)
 
 
-def compile_settings(settings: PlaneSettings, mtu: int) -> Settings:
-    """The value of the `settings` map; `mtu` is that of the narrowest uplink or tunnel."""
+def compile_settings(settings: PlaneSettings, mtu: int, tunnel_device: int = 0) -> Settings:
+    """The value of the `settings` map; `mtu` is that of the narrowest uplink or tunnel,
+    `tunnel_device` an interface index."""
     cost_ns = 1_000_000_000 // max(1, settings.budget_per_s)
-    version = settings.xcf.version
+    version, tunnel = settings.xcf.version, settings.tunnel
     return Settings(
         xcf=(ctypes.c_ubyte * 16).from_buffer_copy(pack(settings.xcf)),
         stale_ns=settings.stale_ms * 1_000_000,
@@ -98,14 +111,17 @@ def compile_settings(settings: PlaneSettings, mtu: int) -> Settings:
         budget_burst_ns=max(_BURST_NS, cost_ns),
         layout=LAYOUT_VERSION,
         xcf_family=version,
-        tunnel=settings.tunnel,
+        tunnel=tunnel,
         queue_mark=settings.queue_mark,
         seen_mark=settings.seen_mark,
         window=settings.window,
         liveness_port=_port(settings.liveness_port),
         mesh_port=_port(settings.mesh_port),
-        mss4=clamped_mss(mtu, version, 4),
-        mss6=clamped_mss(mtu, version, 6),
+        mss4=clamped_mss(mtu, version, 4, tunnel),
+        mss6=clamped_mss(mtu, version, 6, tunnel),
+        device=tunnel_device,
+        overhead=OUTER_HEADER[version] + TUNNEL_HEADER[tunnel],
+        vxlan_port=_port(settings.vxlan_port),
     )
 
 

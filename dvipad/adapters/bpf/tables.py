@@ -16,6 +16,7 @@ from dvipad.adapters.bpf.layout import (
     SERVICES_MAX,
     TARGETS_MAX,
     THIS_NODE,
+    Role,
     Service,
     Target,
     Tunnel,
@@ -141,6 +142,16 @@ class TargetTable:
         """Looks the devices and MTUs up again, after links or routes changed."""
         for index, xcf in list(self._by_index.items()):
             self._write(index, xcf)
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptedDvipa:
+    """What the maps say this node is to a DVIPA."""
+
+    dvipa: Address
+    role: Role
+    epoch: int
+    collecting: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,11 @@ class WorkerView:
         return Tunnel(self._settings.tunnel)
 
     @property
+    def vxlan_port(self) -> int:
+        """UDP port of VXLAN."""
+        return int.from_bytes(bytes(self._settings.vxlan_port), "big")
+
+    @property
     def liveness_port(self) -> int:
         """UDP port on 127.0.0.1 that the worker must hold to be asked."""
         return int.from_bytes(bytes(self._settings.liveness_port), "big")
