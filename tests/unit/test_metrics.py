@@ -97,6 +97,7 @@ def test_lines_say_what_the_daemon_said(
     assert samples["dvipad_connections_ended_total", *row] == 5
     assert samples["dvipad_connections_active", *row] == 2
     assert samples["dvipad_target_listeners", *row] == 2
+    assert samples["dvipad_target_weight", *row] == 10
     assert samples["dvipad_dvipa_owner", "192.0.2.100", name] == 1
     assert samples["dvipad_move_seconds_bucket", "takeback", "+Inf"] == 2
     known = {family.name.removesuffix("_total") for family in FAMILIES}
