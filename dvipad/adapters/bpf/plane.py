@@ -100,6 +100,7 @@ class DataPlane:
             plane._device.ensure()  # before any packet is sent through it
             plane.refresh_routes()
             plane.attach()
+            plane._device.remove_others()
         except BaseException:
             for each in maps.values():
                 each.close()

@@ -113,8 +113,7 @@ class _Found:
 class TunnelDevice:
     """The device of one data plane, in the network namespace in which this was made.
 
-    One that another setting left is removed at once. `ifindex` is 0 until :meth:`ensure` made or
-    found it, and where the program needs none.
+    `ifindex` is 0 until :meth:`ensure` made or found it, and where the program needs none.
     """
 
     def __init__(self, settings: PlaneSettings, loaded: BpfObject) -> None:
@@ -122,7 +121,6 @@ class TunnelDevice:
         self._wanted = wanted(settings.tunnel, settings.xcf.version, settings.vxlan_port)
         self._loaded = loaded
         self._netlink = open_netlink()
-        remove(self._netlink, self._wanted.name if self._wanted else None)
 
     def ensure(self) -> None:
         """Sees to it that the device is there, up, with the program on it; what is right is left
@@ -134,6 +132,10 @@ class TunnelDevice:
             self.ifindex = _ensure(self._netlink, self._wanted, program_fd)
         except OSError as error:
             raise _explained(self._wanted, error) from None
+
+    def remove_others(self) -> None:
+        """Removes devices that another setting left, now that no packet goes there."""
+        remove(self._netlink, self._wanted.name if self._wanted else None)
 
     def close(self) -> None:
         """Lets go of the device; it goes on."""
