@@ -202,7 +202,7 @@ class Daemon:
         if self.queue is not None:
             await self.queue.stop()
         hidden = frozenset(self.node.target.hidden)
-        idle = await loop.run_in_executor(self.thread, self.kernel.idle, hidden)
+        idle = not await loop.run_in_executor(self.thread, self.kernel.ending, hidden)
         if idle and self._guard is not None:
             # Before the programs go, or the packets that they do not see would be dropped.
             await drop_guard(self._guard, self._commands)

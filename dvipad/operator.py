@@ -94,8 +94,8 @@ class Operator:
         return {"dvipa": str(dvipa), "code": verdict.code.value, "reason": verdict.reason}
 
     async def _drained(self, _request: Mapping[str, Any]) -> dict[str, Any]:
-        """Whether no connection of a DVIPA ends here."""
+        """Whether no connection of a DVIPA ends here, and how many do."""
         hidden = frozenset(self._daemon.node.target.hidden)
         loop = asyncio.get_running_loop()
-        idle = await loop.run_in_executor(self._daemon.thread, self._daemon.kernel.idle, hidden)
-        return {"drained": idle}
+        count = await loop.run_in_executor(self._daemon.thread, self._daemon.kernel.ending, hidden)
+        return {"drained": count == 0, "connections": count}

@@ -30,6 +30,7 @@ from dvipad.adapters.ranges import RangeWatcher
 from dvipad.adapters.socket_events import EventsLost, SocketSettings, Watcher
 from dvipad.adapters.sockets import open_watcher
 from dvipad.address import Address
+from dvipad.core.crt import KEY_SIZE
 from dvipad.core.effects import (
     Announce,
     CountConnections,
@@ -146,9 +147,10 @@ class Kernel:
         self.plane.destroy()
         self.close()
 
-    def idle(self, dvipas: Iterable[Address]) -> bool:
-        """Whether no connection of these DVIPAs ends here."""
-        return not any(any(self.sockets.connections(dvipa)) for dvipa in dvipas)
+    def ending(self, dvipas: Iterable[Address]) -> int:
+        """How many connections of these DVIPAs end here."""
+        keys = (part for dvipa in dvipas for part in self.sockets.connections(dvipa))
+        return sum(len(part) for part in keys) // KEY_SIZE
 
     # -- start --------------------------------------------------------------------------------
 

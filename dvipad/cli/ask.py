@@ -14,9 +14,7 @@ class Refused(Exception):
     """The daemon does not answer, or says no; the text says what to do."""
 
 
-def ask(
-    path: Path, request: dict[str, Any], *, timeout_s: float = TIMEOUT_S
-) -> dict[str, Any]:
+def ask(path: Path, request: dict[str, Any], *, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     """One request to the daemon behind the control socket `path`; raises `Refused`."""
     try:
         with socket.socket(socket.AF_UNIX) as control:

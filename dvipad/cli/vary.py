@@ -88,9 +88,7 @@ def _wait(arguments: argparse.Namespace, dvipa: object) -> None:
     with Progress() as progress:
         while left := _left(arguments, dvipa):
             if time.monotonic() > deadline:
-                raise Refused(
-                    f"ordered, but not drained within {arguments.timeout:g} s: {left}"
-                )
+                raise Refused(f"ordered, but not drained within {arguments.timeout:g} s: {left}")
             progress.say(f"waiting: {left}")
             time.sleep(POLL_S)
 

@@ -120,7 +120,7 @@ def _parse_statement(cursor: Cursor, token: Token, statements: list[Statement]) 
 
 def _refuse_outside(cursor: Cursor, token: Token) -> None:
     """Reports one statement outside the block, and goes past its words."""
-    foreign = k.FOREIGN_STATEMENTS.get(token.upper)
+    foreign = k.FOREIGNSTATEMENTS.get(token.upper)
     if k.find(token.text, k.BOUNDARIES) is not None:
         remedy = "Write it between VIPADYNAMIC and ENDVIPADYNAMIC."
         cursor.error(token, "outside of a VIPADYNAMIC block", remedy)
@@ -128,10 +128,10 @@ def _refuse_outside(cursor: Cursor, token: Token) -> None:
         cursor.error(token, f"{token.upper} is not part of a dvipad profile", foreign)
     else:
         otherwise = "A profile consists of VIPADYNAMIC ... ENDVIPADYNAMIC and comments."
-        candidates = (k.VIPADYNAMIC.name, *k.FOREIGN_STATEMENTS)
+        candidates = (k.VIPADYNAMIC.name, *k.FOREIGNSTATEMENTS)
         remedy = k.did_you_mean(token.text, candidates, otherwise)
         cursor.error(token, "not expected outside of a VIPADYNAMIC block", remedy)
     while cursor.token.text and k.find(cursor.token.text, k.BOUNDARIES) is None:
-        if cursor.token.upper in k.FOREIGN_STATEMENTS:
+        if cursor.token.upper in k.FOREIGNSTATEMENTS:
             return
         cursor.advance()
