@@ -50,7 +50,7 @@ COMMANDS: Final = {
     "journal": "journalctl --no-pager -n 5000 -u dvipad -u dvipad-web",
 }
 """Name of the file, and the command whose output it has."""
-REPORTS: Final = {
+REPORTS: Final[dict[str, dict[str, Any]]] = {
     "view": {"command": "view"},
     "counters": {"command": "counters"},
     "config": {"command": "config"},
@@ -61,8 +61,9 @@ _CLIENTS: Final = ("ip-neighbours",)
 _EPILOG: Final = f"""\
 In the bundle: versions, configuration, what the daemon reports (view, counters, events, the first
 {CRT_ROWS} connections), addresses, routes, rules, neighbours, filters, eBPF programs, sysctls, and
-the journal of the units. It says so where the daemon does not answer, or a command is missing. Values
-of keys that are called secret, password, token, key …, PEM blocks and logins of URLs are removed.
+the journal of the units. It says so where the daemon does not answer, or a command is missing.
+Values of keys that are called secret, password, token, key …, PEM blocks and logins of URLs are
+removed.
 
   dvipactl support-bundle
   dvipactl support-bundle --no-addresses /tmp/bug.tar.gz    without addresses of clients

@@ -7,11 +7,12 @@ from typing import Final
 
 REMOVED: Final = "[removed]"
 _SECRET: Final = r"[\w.-]*(?:secret|passw(?:or)?d|passphrase|token|psk|credential|(?<![a-z])key)"
+_NAME: Final = rf"""["']?{_SECRET}[\w.-]*["']?"""
 _ASSIGNED: Final = re.compile(
-    rf"""(?im)(?P<name>["']?{_SECRET}[\w.-]*["']?[ \t]*[:=][ \t]*)(?P<value>"[^"\n]*"|'[^'\n]*'|\S.*)"""
+    rf"""(?im)(?P<name>{_NAME}[ \t]*[:=][ \t]*)(?:"[^"\n]*"|'[^'\n]*'|\S.*)"""
 )
 _BLOCK: Final = re.compile(
-    rf"""(?im)^(?P<name>(?P<indent>[ \t]*)["']?{_SECRET}[\w.-]*["']?[ \t]*:)[ \t]*[|>]?[-+]?[ \t]*\n"""
+    rf"""(?im)^(?P<name>(?P<indent>[ \t]*){_NAME}[ \t]*:)[ \t]*[|>]?[-+]?[ \t]*\n"""
     r"(?:(?P=indent)[ \t-]+.*(?:\n|\Z))+"
 )
 _PEM: Final = re.compile(r"-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\Z)", re.DOTALL)

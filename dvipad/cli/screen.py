@@ -79,7 +79,7 @@ def screen(
     if sight is None:
         return Text(status)
     view = sight.view
-    blocks = [
+    blocks: list[tuple[tuple[str, ...], list[tuple[str, ...]]]] = [
         (("NODE", "XCF", "LIFE"),
          [(row["name"], row["xcf"], row["life"]) for row in view["members"]]),
         (("DVIPA", "STATUS", "DIST", "OWNER", "EPOCH", "RANK"),

@@ -37,13 +37,14 @@ class ParsedProfile:
     problems: tuple[Problem, ...]
 
 
-_CHANGES: Final[dict[Keyword, Callable[[Cursor, Token], list[Change]]]] = {
+PARSERS: Final[dict[Keyword, Callable[[Cursor, Token], list[Change]]]] = {
     k.VIPADEFINE: parse_define,
     k.VIPABACKUP: parse_backup,
     k.VIPARANGE: parse_range,
     k.VIPADELETE: parse_delete,
     k.VIPAROUTE: parse_route,
 }
+"""Readers of all statements but VIPADISTRIBUTE; each has the syntax in its docstring."""
 
 
 def parse_profile(text: str, file: str) -> ParsedProfile:
@@ -104,7 +105,7 @@ def _parse_statement(cursor: Cursor, token: Token, statements: list[Statement]) 
         if distribution is not None:
             statements.append(distribution)
     elif keyword is not None:
-        statements.extend(_CHANGES[keyword](cursor, token))
+        statements.extend(PARSERS[keyword](cursor, token))
         cursor.expect_end()
     elif k.VIPASMPARMS.matches(token.text):
         remedy = "Remove it: the Cisco service manager is gone; VIPADISTRIBUTE does without it."
@@ -120,7 +121,7 @@ def _parse_statement(cursor: Cursor, token: Token, statements: list[Statement]) 
 
 def _refuse_outside(cursor: Cursor, token: Token) -> None:
     """Reports one statement outside the block, and goes past its words."""
-    foreign = k.FOREIGNSTATEMENTS.get(token.upper)
+    foreign = k.FOREIGN_STATEMENTS.get(token.upper)
     if k.find(token.text, k.BOUNDARIES) is not None:
         remedy = "Write it between VIPADYNAMIC and ENDVIPADYNAMIC."
         cursor.error(token, "outside of a VIPADYNAMIC block", remedy)
@@ -128,10 +129,10 @@ def _refuse_outside(cursor: Cursor, token: Token) -> None:
         cursor.error(token, f"{token.upper} is not part of a dvipad profile", foreign)
     else:
         otherwise = "A profile consists of VIPADYNAMIC ... ENDVIPADYNAMIC and comments."
-        candidates = (k.VIPADYNAMIC.name, *k.FOREIGNSTATEMENTS)
+        candidates = (k.VIPADYNAMIC.name, *k.FOREIGN_STATEMENTS)
         remedy = k.did_you_mean(token.text, candidates, otherwise)
         cursor.error(token, "not expected outside of a VIPADYNAMIC block", remedy)
     while cursor.token.text and k.find(cursor.token.text, k.BOUNDARIES) is None:
-        if cursor.token.upper in k.FOREIGNSTATEMENTS:
+        if cursor.token.upper in k.FOREIGN_STATEMENTS:
             return
         cursor.advance()

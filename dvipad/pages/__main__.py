@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from dvipad import __version__
 from dvipad.pages import commands, configuration
 from dvipad.pages.blocks import Block, Head, Para, Terms, man, markdown
+from dvipad.pages.completion import SHELLS, completion
 
 MANUAL: Final = Path(__file__).parents[2] / "docs" / "manual.md"
 _ORIGIN: Final = "Made by `make docs` from the grammar and from the node file's keys."
@@ -32,8 +36,10 @@ def man_pages() -> dict[str, str]:
     }
     if metrics := _metrics():
         pages["dvipad-metrics", 7] = ("metrics of dvipad", metrics)
+    built_s = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+    edition = __version__, time.strftime("%Y-%m-%d", time.gmtime(built_s))
     return {
-        f"{name}.{section}": man(name, section, about, blocks, __version__)
+        f"{name}.{section}": man(name, section, about, blocks, edition)
         for (name, section), (about, blocks) in pages.items()
     }
 
@@ -57,8 +63,6 @@ def _metrics() -> list[Block]:
 
 def completions() -> dict[str, str]:
     """Name of the file, and the completion."""
-    from dvipad.pages.completion import SHELLS, completion
-
     return {
         f"{shell}/{name.format(command)}": completion(parser, shell)
         for shell, name in SHELLS.items()
@@ -68,7 +72,7 @@ def completions() -> dict[str, str]:
 
 def main(what: str, target: Path) -> int:
     """Write the pages of one kind; returns the exit status."""
-    kinds = {
+    kinds: dict[str, Callable[[], dict[str, str]]] = {
         "man": man_pages,
         "completion": completions,
         "reference": lambda: {"reference.md": reference()},

@@ -58,9 +58,10 @@ def markdown(blocks: list[Block]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def man(name: str, section: int, about: str, blocks: list[Block], version: str) -> str:
-    """The blocks as a page of man(7)."""
-    lines = [f'.TH {name.upper()} {section} "" "dvipad {version}" "dvipad"', ".SH NAME"]
+def man(name: str, section: int, about: str, blocks: list[Block], edition: tuple[str, str]) -> str:
+    """The blocks as a page of man(7); `edition`: version and date."""
+    version, date = edition
+    lines = [f'.TH {name.upper()} {section} "{date}" "dvipad {version}" "dvipad"', ".SH NAME"]
     lines.append(f"{_roff(name)} \\- {_roff(about)}")
     for block in blocks:
         match block:

@@ -25,13 +25,14 @@ def page(parser: argparse.ArgumentParser) -> list[Block]:
     blocks += _of(parser)
     for path, sub in subcommands(parser):
         blocks += [Head(path), Code(_usage(sub)), *_of(sub)]
-    return [*blocks, Head("See also"),
-            Para("dvipad(8), dvipactl(1), dvipad.yaml(5), dvipad.profile(5), dvipad-metrics(7)")]  # fmt: skip
+    others = "dvipad(8), dvipactl(1), dvipad.yaml(5), dvipad.profile(5), dvipad-metrics(7)"
+    return [*blocks, Head("See also"), Para(others)]
 
 
 def _of(parser: argparse.ArgumentParser) -> list[Block]:
     rows = tuple(row for action in parser._actions for row in _rows(parser, action))
-    blocks: list[Block] = [Para(" ".join((parser.description or "").split()))]
+    text = " ".join((parser.description or "").split())
+    blocks: list[Block] = [Para(text)] if text else []
     blocks += [Terms(("argument", "meaning"), rows)] if rows else []
     return blocks + ([Code(parser.epilog)] if parser.epilog else [])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +13,7 @@ from dvipad.config import distribute, keywords, statements
 from dvipad.config.health import HEALTH_LIMITS
 from dvipad.config.keywords import Keyword, Unsupported
 from dvipad.config.node import QUEUE_LIMITS, TABLE_LIMITS, TIMER_LIMITS, parse_node
-from dvipad.config.profile import STATEMENTS
+from dvipad.config.profile import PARSERS
 from dvipad.pages.blocks import Block, Code, Head, Para, Terms
 
 LIMITS: Final = {
@@ -87,7 +88,7 @@ def node_file(manual: str) -> list[Block]:
 
 def profile() -> list[Block]:
     """The grammar of the profile."""
-    parsers = [*STATEMENTS.values(), distribute.parse_distribute]
+    parsers = [*PARSERS.values(), distribute.parse_distribute]
     limits = (
         ("rank", f"{statements.MIN_RANK} to {statements.MAX_RANK}"),
         ("WEIGHT", f"0 to {distribute.MAX_WEIGHT}, {distribute.DEFAULT_WEIGHT} by default"),
@@ -101,6 +102,8 @@ def profile() -> list[Block]:
         Head("Profile"),
         Para("Statements stand between `VIPADYNAMIC` and `ENDVIPADYNAMIC`; `;` starts a comment."),
         Code("\n".join(_syntax(parser) for parser in parsers)),
+        Para(f"Options of VIPADISTRIBUTE: {_codes(keywords.DISTRIBUTE_OPTIONS)}."),
+        Para(f"Methods of DISTMETHOD: {_codes(keywords.METHODS)}."),
         Head("Limits"),
         Terms(("of", "limits"), limits),
         Head("Keywords"),
@@ -110,6 +113,10 @@ def profile() -> list[Block]:
         Head("What z/OS has and dvipad has not"),
         Terms(("keyword", "what to do"), _foreign()),
     ]  # fmt: skip
+
+
+def _codes(words: Iterable[Keyword]) -> str:
+    return ", ".join(f"`{word.name}`" for word in words)
 
 
 def _syntax(parser: Any) -> str:
@@ -129,7 +136,6 @@ def _unsupported() -> tuple[Unsupported, ...]:
 
 def _foreign() -> tuple[tuple[str, str], ...]:
     rows = {f"`{entry.keyword.name}`": entry.remedy for entry in _unsupported()}
-    statements_of = {
-        f"`{name}` (statement)": why for name, why in keywords.FOREIGN_STATEMENTS.items()
-    }
-    return tuple((rows | statements_of).items())
+    for name, remedy in keywords.FOREIGN_STATEMENTS.items():
+        rows[f"`{name}` (statement)"] = remedy
+    return tuple(rows.items())
