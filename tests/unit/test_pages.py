@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -48,9 +49,9 @@ def test_man_pages_are_clean(built: Path) -> None:
 
 def test_man_pages_have_all(built: Path) -> None:
     text = run("mandoc", "-T", "ascii", str(built / "man" / "dvipactl.1"))
-    plain = subprocess.run(["col", "-b"], input=text, capture_output=True, text=True, check=True)
+    plain = re.sub(r".\x08", "", text).lower()
     for word in ("vary sysplex quiesce", "--follow", "support-bundle", "exit status"):
-        assert word.lower() in plain.stdout.lower()
+        assert word.lower() in plain
 
 
 CASES = [
