@@ -55,8 +55,20 @@ def _netstat(arguments: argparse.Namespace) -> tuple[Any, list[str]]:
     key = "dvipas" if report == "vipadyn" else "targets"
     if arguments.dvipa is not None:
         view[key] = [row for row in view[key] if row["dvipa"] == str(arguments.dvipa)]
+    if report == "vipadyn":
+        _add_last_decisions(path, view[key])
     text = reports.vipadyn(view) if report == "vipadyn" else reports.vdpt(view)
     return view[key], text
+
+
+def _add_last_decisions(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Why each DVIPA is what it is here, as far back as the daemon's events go."""
+    events = ask(path, {"command": "events", "after": 0})["events"]
+    last = {event["dvipa"]: event for event in events if event["kind"] == "decision"}
+    for row in rows:
+        event = last.get(row["dvipa"])
+        kept = ("wall_ms", "trigger", "action")
+        row["last_decision"] = event and {field: event[field] for field in kept}
 
 
 def _counters(arguments: argparse.Namespace) -> tuple[Any, list[str]]:

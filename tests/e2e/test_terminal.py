@@ -85,6 +85,7 @@ def test_top_lives_through_a_restart(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(targets=1)
     dvipa = str(cluster.spec.dvipa())
     with echo_servers(cluster):
+        wait_for_state(cluster, "lb1", "ACTIVE")
         once = dvipactl(cluster, "lb1", "top", "--once", "--interval", "0.2")
         value = json.loads(dvipactl(cluster, "lb1", "top", "--json", "--interval", "0.2"))
         with terminal(argv(cluster, "lb1", "top", "--interval", "0.2")) as top:
@@ -120,7 +121,7 @@ def test_events_are_followed_through_a_restart(make_cluster: MakeCluster) -> Non
         seen.expect("node lb1 is up")
         rows = [json.loads(row) for row in seen.said.splitlines() if row.startswith("{")]
         assert [row["kind"] for row in rows] == ["start"]
-        seen.press("\x03")
+        seen.process.send_signal(signal.SIGINT)
         assert seen.ended() == 130
 
 
