@@ -47,6 +47,15 @@ lint: $(VENV)/installed ## ruff, mypy --strict, and the house rules
 simulate: $(VENV)/installed ## simulated clusters under faults: make simulate SEEDS=10000
 	@$(RUN)/python -m tests.sim --seeds $(SEEDS)
 
+docs: $(VENV)/installed ## the configuration reference, from the grammar
+	@$(RUN)/python -m dvipad.pages reference docs
+
+man: $(VENV)/installed ## man pages in build/man
+	@$(RUN)/python -m dvipad.pages man build/man
+
+completion: $(VENV)/installed ## completion for bash, zsh and fish in build/completion
+	@$(RUN)/python -m dvipad.pages completion build/completion
+
 demo: ## a cluster on this machine: traffic, a power cut, takeover, takeback
 	@$(MAKE) --no-print-directory install || { echo 'demo: FAILED make install'; exit 1; }
 	@$(RUN)/python -m dvipad.lab.demo
@@ -85,4 +94,5 @@ clean: ## remove everything that was built
 	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install objects test lint simulate demo bench chaos alerts vmlab wheel deb package-test clean
+.PHONY: help install objects test lint docs man completion simulate demo bench chaos alerts vmlab wheel deb \
+	package-test clean

@@ -93,9 +93,9 @@ class Operator:
         return {"dvipa": str(dvipa), "code": verdict.code.value, "reason": verdict.reason}
 
     async def _drained(self, _request: Mapping[str, Any]) -> dict[str, Any]:
-        """Whether no connection of a DVIPA ends here."""
+        """Whether no connection of a DVIPA ends here, and how many do."""
         hidden = frozenset(self._daemon.node.target.hidden)
         loop = asyncio.get_running_loop()
         kernel = self._daemon.kernel
         ending = await loop.run_in_executor(self._daemon.thread, kernel.ending, hidden)
-        return {"drained": not ending}
+        return {"drained": not ending, "connections": ending.total()}

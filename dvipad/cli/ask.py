@@ -14,11 +14,11 @@ class Refused(Exception):
     """The daemon does not answer, or says no; the text says what to do."""
 
 
-def ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
+def ask(path: Path, request: dict[str, Any], *, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
     """One request to the daemon behind the control socket `path`; raises `Refused`."""
     try:
         with socket.socket(socket.AF_UNIX) as control:
-            control.settimeout(TIMEOUT_S)
+            control.settimeout(timeout_s)
             control.connect(str(path))
             control.sendall(json.dumps(request).encode() + b"\n")
             with control.makefile("rb") as answers:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from dvipad import __version__
-from dvipad.cli import reports, vary, vipa
+from dvipad.cli import bundle, events, reports, top, vary, vipa
 from dvipad.cli.ask import Refused, ask
 
 DEFAULT_SOCKET: Final = Path("/run/dvipad/control.sock")
 SOCKET_VARIABLE: Final = "DVIPAD_SOCKET"
+INTERRUPTED: Final = 130
+"""Exit status after Ctrl-C, as of shells."""
 
 _EPILOG = """\
 examples:
@@ -25,12 +27,15 @@ examples:
   dvipactl netstat vcrt --dvipa 192.0.2.100 --max 20
   dvipactl netstat vipadcfg --json      the configuration, for scripts
   dvipactl counters                     decisions and drops by reason
+  dvipactl events --follow              what happened, and what happens
+  dvipactl top                          all of it at a glance, live
+  dvipactl support-bundle               everything for a bug report, in one file
   dvipactl vary sysplex deactivate 192.0.2.100 --wait    before work on this host
   dvipactl vary sysplex quiesce target --wait            the same for its servers
   dvipactl vary obeyfile /etc/dvipad/profile.new         another profile, without a restart
   dvipactl vipa activate 192.0.2.200                     an address of a VIPARANGE, here, now
 
-exit status: 0 done, 1 the daemon does not answer or refuses, 2 wrong usage;
+exit status: 0 done, 1 the daemon does not answer or refuses, 2 wrong usage, 130 interrupted;
              of `vipa`: see dvipactl vipa activate --help
 """
 
@@ -50,8 +55,20 @@ def _netstat(arguments: argparse.Namespace) -> tuple[Any, list[str]]:
     key = "dvipas" if report == "vipadyn" else "targets"
     if arguments.dvipa is not None:
         view[key] = [row for row in view[key] if row["dvipa"] == str(arguments.dvipa)]
+    if report == "vipadyn":
+        _add_last_decisions(path, view[key])
     text = reports.vipadyn(view) if report == "vipadyn" else reports.vdpt(view)
     return view[key], text
+
+
+def _add_last_decisions(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Why each DVIPA is what it is here, as far back as the daemon's events go."""
+    events = ask(path, {"command": "events", "after": 0})["events"]
+    last = {event["dvipa"]: event for event in events if event["kind"] == "decision"}
+    for row in rows:
+        event = last.get(row["dvipa"])
+        kept = ("wall_ms", "trigger", "action")
+        row["last_decision"] = event and {field: event[field] for field in kept}
 
 
 def _counters(arguments: argparse.Namespace) -> tuple[Any, list[str]]:
@@ -65,7 +82,8 @@ def _counters(arguments: argparse.Namespace) -> tuple[Any, list[str]]:
     return answer, lines
 
 
-def _parser() -> vipa.Parser:
+def parser_of() -> vipa.Parser:
+    """The command line: also the source of man page and completion."""
     parser = vipa.Parser(
         prog="dvipactl",
         description="Shows and steers the dvipad of this host.",
@@ -96,6 +114,9 @@ def _parser() -> vipa.Parser:
     _finish(counters)
     vary.add_parser(commands, _finish)
     vipa.add_parser(commands, _finish)
+    events.add_parser(commands, _finish)
+    top.add_parser(commands, _finish)
+    bundle.add_parser(commands, _finish)
     return parser
 
 
@@ -105,22 +126,26 @@ def _finish(command: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
-    parser = _parser()
+    parser = parser_of()
     arguments, rest = parser.parse_known_args(argv)
     if rest:
         parser.wrong = getattr(arguments, "wrong", parser.wrong)
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    value = None
     try:
-        value, text = arguments.run(arguments)
+        report = arguments.run(arguments)
+        if report is not None:  # else it was printed as it came
+            value, text = report
+            lines = json.dumps(value, indent=2) if arguments.json else "\n".join(text)
+            print(lines, end="\n" if lines else "")
+        sys.stdout.flush()
     except Refused as error:
         print(f"dvipactl: {error}", file=sys.stderr)
         return 1
-    lines = json.dumps(value, indent=2) if arguments.json else "\n".join(text)
-    try:
-        if lines:
-            print(lines)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader has seen enough
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return INTERRUPTED
     status = getattr(arguments, "status", None)
     return 0 if status is None else int(status(value))
 

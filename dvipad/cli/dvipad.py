@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["lab"]:
             return _lab(arguments[1:])
-        status = _command(_parser().parse_args(arguments))
+        status = _command(parser_of().parse_args(arguments))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, as in `dvipad --show | head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -81,7 +81,8 @@ def _never_fail_on_characters(stream: TextIO) -> None:
         reconfigure(errors="backslashreplace")
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser_of() -> argparse.ArgumentParser:
+    """The command line: also the source of man page and completion."""
     parser = argparse.ArgumentParser(
         prog="dvipad",
         description="One IP address for a whole cluster of Linux servers, that never goes away.",
@@ -136,7 +137,7 @@ def _command(options: argparse.Namespace) -> int:
         module, function = _WORK[options.command]
         work = getattr(importlib.import_module(module), function)
         return cast(int, work(options.node))
-    _parser().print_help(sys.stderr)
+    parser_of().print_help(sys.stderr)
     return REFUSED
 
 

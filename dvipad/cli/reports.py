@@ -104,9 +104,17 @@ def vipadyn(view: Json) -> list[str]:
             f"    ActTime: {f'{active:%Y-%m-%d %H:%M:%S}Z' if active else 'n/a'}"
             f"  Moveable: {row['moveable'].capitalize()}",
             f"    Rank: {row['rank']}  Owner: {row['owner'] or 'nobody'}  Epoch: {row['epoch']}",
+            *_last_decision(row["last_decision"]),
         ]
     lines.append(f"{len(view['dvipas'])} of {len(view['dvipas'])} records displayed")
     return lines
+
+
+def _last_decision(decision: Json | None) -> list[str]:
+    if decision is None:
+        return []
+    at = datetime.fromtimestamp(decision["wall_ms"] / 1000, UTC)
+    return [f"    Last: {at:%Y-%m-%d %H:%M:%S}Z {decision['trigger']}: {decision['action']}"]
 
 
 def vdpt(view: Json) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dvipad.cli.ask import Refused, ask
+from dvipad.cli.progress import Progress
 
 WAIT_S: Final = 3600.0
 POLL_S: Final = 0.2
@@ -84,20 +85,26 @@ def _order(arguments: argparse.Namespace) -> tuple[Any, list[str]]:
 def _wait(arguments: argparse.Namespace, dvipa: object) -> None:
     """Until no DVIPA (or not that one) is owned here, and no connection of one ends here."""
     deadline = time.monotonic() + arguments.timeout
-    while not _done(arguments, dvipa):
-        if time.monotonic() > deadline:
-            raise Refused(f"ordered, but not drained within {arguments.timeout:g} s")
-        time.sleep(POLL_S)
+    with Progress() as progress:
+        while left := _left(arguments, dvipa):
+            if time.monotonic() > deadline:
+                raise Refused(f"ordered, but not drained within {arguments.timeout:g} s: {left}")
+            progress.say(f"waiting: {left}")
+            time.sleep(POLL_S)
 
 
-def _done(arguments: argparse.Namespace, dvipa: object) -> bool:
+def _left(arguments: argparse.Namespace, dvipa: object) -> str:
+    """What is still waited for; empty when all is done."""
     if arguments.verb in ("deactivate", "leavegroup"):
         rows = ask(arguments.socket, {"command": "view"})["view"]["dvipas"]
         concerned = [row for row in rows if dvipa is None or row["dvipa"] == str(dvipa)]
-        given_up = all(row["state"] in ("BACKUP", "TARGET") for row in concerned)
-        if arguments.verb == "deactivate" or not given_up:
-            return given_up
-    return bool(ask(arguments.socket, {"command": "drained"})["drained"])
+        kept = [row["dvipa"] for row in concerned if row["state"] not in ("BACKUP", "TARGET")]
+        if arguments.verb == "deactivate" or kept:
+            return f"{', '.join(kept)} not given up yet" if kept else ""
+    answer = ask(arguments.socket, {"command": "drained"})
+    if answer["drained"]:
+        return ""
+    return f"{answer['connections']} connections are left"
 
 
 def _described(orders: dict[str, Any]) -> str:

@@ -37,13 +37,14 @@ class ParsedProfile:
     problems: tuple[Problem, ...]
 
 
-_CHANGES: Final[dict[Keyword, Callable[[Cursor, Token], list[Change]]]] = {
+PARSERS: Final[dict[Keyword, Callable[[Cursor, Token], list[Change]]]] = {
     k.VIPADEFINE: parse_define,
     k.VIPABACKUP: parse_backup,
     k.VIPARANGE: parse_range,
     k.VIPADELETE: parse_delete,
     k.VIPAROUTE: parse_route,
 }
+"""Readers of all statements but VIPADISTRIBUTE; each has the syntax in its docstring."""
 
 
 def parse_profile(text: str, file: str) -> ParsedProfile:
@@ -104,7 +105,7 @@ def _parse_statement(cursor: Cursor, token: Token, statements: list[Statement]) 
         if distribution is not None:
             statements.append(distribution)
     elif keyword is not None:
-        statements.extend(_CHANGES[keyword](cursor, token))
+        statements.extend(PARSERS[keyword](cursor, token))
         cursor.expect_end()
     elif k.VIPASMPARMS.matches(token.text):
         remedy = "Remove it: the Cisco service manager is gone; VIPADISTRIBUTE does without it."

@@ -29,7 +29,8 @@ Hosts: client, lb1 (defines the DVIPA), lb2 (backs it up), t1 t2 t3 (targets), o
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser_of() -> argparse.ArgumentParser:
+    """The command line: also the source of man page and completion."""
     parser = argparse.ArgumentParser(
         prog="dvipad lab",
         description=__doc__,
@@ -209,7 +210,7 @@ def _change(cluster: Cluster, arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one `dvipad lab` command; returns its exit status (2: it could not be done)."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser_of().parse_args(argv)
     try:
         require_root()
         if arguments.command == "up":

@@ -58,6 +58,9 @@ def test_the_reports_show_the_cluster(make_cluster: MakeCluster) -> None:
     assert sorted(row["total"] for row in table if row["port"] == 7) == [4, 4, 4]
     assert routes["total"] == CONNECTIONS
     assert {row["dvipa"] for row in routes["rows"]} == {dvipa}
+    assert target["last_decision"] is None
+    assert primary["last_decision"]["trigger"] and primary["last_decision"]["action"]
+    assert f"{primary['last_decision']['action']}\n" in texts["vipadyn"]
     assert "VIPA Define" in texts["vipadcfg"] and "VIPA Distribute" in texts["vipadcfg"]
     assert f"IpAddr/PrefixLen: {dvipa}" in texts["vipadyn"]
     assert f"Dest:      {dvipa}..7" in texts["vdpt"]

@@ -1,0 +1,1 @@
+"""Man pages, shell completion and the reference, made from parsers, grammar and node file keys."""
