@@ -40,6 +40,17 @@ exit status: 0 done, 1 the daemon does not answer or refuses, 2 wrong usage, 130
 """
 
 
+_STATUS: Final = "exit status: 0 done, 1 the daemon does not answer or refuses, 2 wrong usage"
+_NETSTAT: Final = """\
+The reports of NETSTAT of z/OS. vipadcfg: the profile that is in force. vipadyn: DVIPAs of this
+node, status, owner, epoch, and what was decided last. vdpt: targets of each port; only the
+distributor has them. vcrt: connections and where they go."""
+_COUNTERS: Final = """\
+Counters since the eBPF programs were loaded (plane, ranges) or the daemon was started (the others).
+plane: decisions and drops of the kernel; queue: the queue worker; mesh: sessions and heartbeats;
+care: troubles; runner: effects that wait or failed."""
+
+
 def _netstat(arguments: argparse.Namespace) -> tuple[Any, list[str]]:
     path, report = arguments.socket, arguments.report
     if report == "vipadcfg":
@@ -98,7 +109,9 @@ def parser_of() -> vipa.Parser:
         help=f"control socket (${SOCKET_VARIABLE}, else {DEFAULT_SOCKET})",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    netstat = commands.add_parser("netstat", help="reports: configuration and tables")
+    netstat = commands.add_parser(
+        "netstat", help="reports: configuration and tables", description=_NETSTAT
+    )
     netstat.add_argument(
         "report",
         choices=("vipadcfg", "vipadyn", "vdpt", "vcrt"),
@@ -108,7 +121,9 @@ def parser_of() -> vipa.Parser:
     netstat.add_argument("--dvipa", type=ip_address, help="only this DVIPA")
     netstat.add_argument("--max", type=int, default=100, help="rows of vcrt (100)")
     netstat.set_defaults(run=_netstat)
-    counters = commands.add_parser("counters", help="decisions and drops by reason")
+    counters = commands.add_parser(
+        "counters", help="decisions and drops by reason", description=_COUNTERS
+    )
     counters.set_defaults(run=_counters)
     _finish(netstat)
     _finish(counters)
@@ -122,6 +137,7 @@ def parser_of() -> vipa.Parser:
 
 def _finish(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="JSON, for scripts")
+    command.epilog = command.epilog or _STATUS
 
 
 def main(argv: Sequence[str] | None = None) -> int:

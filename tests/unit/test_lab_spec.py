@@ -7,7 +7,7 @@ import json
 import pytest
 import yaml
 
-from dvipad.lab.cli import _parser, spec_of
+from dvipad.lab.cli import parser_of, spec_of
 from dvipad.lab.network import rules_text
 from dvipad.lab.spec import (
     SLOW_VARIABLE,
@@ -22,7 +22,7 @@ from dvipad.lab.spec import (
 
 
 def spec_for(*words: str) -> LabSpec:
-    return spec_of(_parser().parse_args(["--prefix", "x", "up", *words]))
+    return spec_of(parser_of().parse_args(["--prefix", "x", "up", *words]))
 
 
 def test_default_hosts_and_addresses() -> None:
