@@ -80,7 +80,7 @@ vmlab: install build/packages-vm ## end-to-end tests on a stock Debian kernel, e
 wheel: build/packages ## build/dist/dvipad-*.whl, with the eBPF objects in it
 	@$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir build/dist .
 
-deb: build/packages build/packages-deb ## build/dist/dvipad_*.deb
+deb: man completion build/packages-deb ## build/dist/dvipad_*.deb
 	@scripts/deb
 
 build/packages-deb: scripts/packages-deb

@@ -50,7 +50,7 @@ def markdown(blocks: list[Block]) -> str:
             case Para(text):
                 parts.append(text)
             case Code(text):
-                parts.append("\n".join(f"    {line}".rstrip() for line in text.splitlines()))
+                parts.append(f"```text\n{text.rstrip()}\n```")
             case Terms(heads, rows):
                 table = [heads, ("---",) * len(heads), *rows]
                 cells = [[cell.replace("|", r"\|") for cell in row] for row in table]

@@ -52,8 +52,8 @@ class Root:
 @pytest.fixture(scope="session")
 def package() -> Path:
     """The package, built from this tree."""
-    command = [str(REPOSITORY / "scripts" / "deb")]
-    built = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = ["make", "--silent", "-C", str(REPOSITORY), "deb"]
+    built = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     return REPOSITORY / built.split()[-1]
 
 
