@@ -21,13 +21,14 @@ LIMITS: Final = {
     for section, table in (
         ("timers", TIMER_LIMITS), ("queue", QUEUE_LIMITS), ("tables", TABLE_LIMITS),
         ("health", HEALTH_LIMITS), ("mesh", {"port": (1, 65_535)}), ("web", {"port": (1, 65_535)}),
+        ("vxlan", {"port": (1, 65_535)}),
     )
     for key, limits in table.items()
 }  # fmt: skip
 _ROW: Final = re.compile(r"^\| (`[a-z_.]+`(?:, `[a-z_.]+`)*) \| (.+?) \| (.*?) ?\|$", re.MULTILINE)
 _SYNTAX: Final = re.compile(r"``(.+?)``", re.DOTALL)
 _NOT_WRITTEN: Final = ("position", "profile_position")
-SECTIONS: Final = ("mesh", "paths", "timers", "queue", "tables", "health", "web")
+SECTIONS: Final = ("mesh", "vxlan", "paths", "timers", "queue", "tables", "health", "web")
 
 
 def keys_of_code() -> dict[str, str]:

@@ -17,6 +17,8 @@ INTERVAL_S: Final = 1.0
 """Between two views while nothing happens."""
 ROWS_PER_S: Final = 1_000
 """A large view is sent more rarely: so many rows lengthen the interval by a second."""
+INTERVAL_MAX_S: Final = 4.0
+"""A page that hears nothing for five seconds says so."""
 RETRY_S: Final = 0.5
 """Between two questions to a daemon that does not answer."""
 ANSWER_S: Final = 5.0
@@ -65,12 +67,15 @@ class Live:
             except NoAnswer as error:
                 self._publish("down", {"reason": str(error)})
                 await asyncio.sleep(RETRY_S)
+            except (LookupError, TypeError) as error:  # a daemon of another version
+                self._publish("down", {"reason": f"an answer that makes no sense: {error}"})
+                await asyncio.sleep(RETRY_S)
 
     async def _turn(self) -> None:
         """The next events, or none within the interval; and the view after them."""
-        wait_s = INTERVAL_S + self._rows / ROWS_PER_S
+        wait_s = min(INTERVAL_S + self._rows / ROWS_PER_S, INTERVAL_MAX_S)
         answer = await self._source.ask(
-            "events", timeout_s=wait_s + ANSWER_S, after=self._newest, wait_s=min(wait_s, 30)
+            "events", timeout_s=wait_s + ANSWER_S, after=self._newest, wait_s=wait_s
         )
         self._newest = answer["newest"]
         view = (await self._source.ask("view", timeout_s=ANSWER_S))["view"]
@@ -85,6 +90,6 @@ class Live:
             try:
                 queue.put_nowait((name, content))
             except asyncio.QueueFull:
-                self._queues.discard(queue)
-                queue.get_nowait()
+                while not queue.empty():  # its place is free when its connection has ended
+                    queue.get_nowait()
                 queue.put_nowait(None)

@@ -8,9 +8,11 @@ are kept until the rows change, and a scrape puts numbers in.
 from __future__ import annotations
 
 import asyncio
+import struct
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import accumulate
 from typing import Any, Final, TypeAlias
 
 from aiohttp import web
@@ -32,6 +34,10 @@ _END: Final = "# EOF\n"
 _EOF: Final = _END.encode()
 _HOLE: Final = "\0"
 """Where a number is to be put in."""
+PIECE: Final = 250
+"""Lines that are filled at once."""
+NUMBER: Final = 8
+"""Bytes of a number that ``stats`` packs."""
 _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 """In the value of a label (exposition formats of Prometheus)."""
 
@@ -43,7 +49,7 @@ class Metrics:
         self._source = source
         self._edition: Any = None
         self._rows: Json = {}
-        self._kept: dict[str, tuple[bytes, bytes]] = {}
+        self._kept: dict[str, tuple[bytes, list[_Piece]]] = {}
         self._asking = asyncio.Lock()
 
     def routes(self) -> list[web.RouteDef]:
@@ -70,16 +76,41 @@ class Metrics:
             self._edition, self._rows, self._kept = answer["edition"], answer["rows"], {}
         if content_type not in self._kept:
             self._kept[content_type] = self._keep(content_type)
-        rows, holes = self._kept[content_type]
+        rows, pieces = self._kept[content_type]
         node = lines(content_type, NODE, {_UP: [(1,)], **answer["samples"]}).encode()
-        return node + rows + holes % unpack(answer["connections"])
+        numbers = b64decode(answer["connections"])
+        sizes = accumulate((piece.size for piece in pieces), initial=0)
+        filled = [
+            piece.fill(numbers[at : at + piece.size])
+            for piece, at in zip(pieces, sizes, strict=False)
+        ]
+        return b"".join((node, rows, *filled))
 
-    def _keep(self, content_type: str) -> tuple[bytes, bytes]:
+    def _keep(self, content_type: str) -> tuple[bytes, list[_Piece]]:
         """Lines that are complete, and lines with holes for numbers."""
         rows = lines(content_type, DVIPAS, row_samples(self._rows))
         targets = [(*row[:3], _HOLE) for row in self._rows["targets"]]
         holes = lines(content_type, CONNECTIONS, {each.name: targets for each in CONNECTIONS})
-        return rows.encode(), holes.replace("%", "%%").replace(_HOLE, "%d").encode()
+        each = holes.splitlines(keepends=True)
+        starts = range(0, len(each), PIECE)
+        return rows.encode(), [_Piece("".join(each[at : at + PIECE])) for at in starts]
+
+
+class _Piece:
+    """Lines with holes, and as they were filled last: most connections are of few DVIPAs."""
+
+    def __init__(self, text: str) -> None:
+        self.size = text.count(_HOLE) * NUMBER
+        self._template = text.replace("%", "%%").replace(_HOLE, "%d").encode()
+        self._numbers = b""
+        self._filled = self._template % () if not self.size else b""
+
+    def fill(self, numbers: bytes) -> bytes:
+        """The lines with `numbers`, 8 bytes each, little-endian."""
+        if numbers != self._numbers:
+            values = struct.unpack(f"<{len(numbers) // NUMBER}Q", numbers)
+            self._numbers, self._filled = numbers, self._template % values
+        return self._filled
 
 
 def row_samples(rows: Json) -> dict[str, list[Sequence[Any]]]:
@@ -151,8 +182,3 @@ class _Heads:
 
     def collect(self) -> list[Metric]:
         return self._metrics
-
-
-def unpack(numbers: str) -> tuple[int, ...]:
-    """Those that ``stats`` packs: base64, 8 bytes each, little-endian."""
-    return tuple(memoryview(b64decode(numbers)).cast("Q"))

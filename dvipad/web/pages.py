@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -18,6 +19,8 @@ from dvipad.web.source import NoAnswer, Source
 FILES: Final = Path(__file__).parent / "page"
 ROWS_MAX: Final = 20
 """Connections in one answer."""
+WRITE_S: Final = 10.0
+"""A browser that takes nothing for so long is dropped."""
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -105,7 +108,11 @@ class Pages:
                     if not response.prepared:
                         await response.prepare(request)
                     text = json.dumps(content, separators=(",", ":"))
-                    await response.write(f"event: {name}\ndata: {text}\n\n".encode())
+                    async with asyncio.timeout(WRITE_S):
+                        await response.write(f"event: {name}\ndata: {text}\n\n".encode())
+            except TimeoutError:
+                if request.transport is not None:
+                    request.transport.abort()  # what it has not read is not kept for it
             except TooMany:
                 return _refused(503, "too many browsers")
             except ConnectionError:

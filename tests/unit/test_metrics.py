@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as strict
@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 from dvipad.adapters.histogram import Histogram
 from dvipad.stats import pack
 from dvipad.web.families import CONNECTIONS, DVIPAS, FAMILIES, Kind, table
-from dvipad.web.metrics import Metrics, unpack
+from dvipad.web.metrics import PIECE, Metrics
 from dvipad.web.source import Source
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -51,9 +51,24 @@ def test_histograms_count_what_is_below_each_bound() -> None:
     assert total == pytest.approx(7.65)
 
 
-@given(st.lists(st.integers(0, 2**64 - 1)), st.lists(st.integers(0, 2**64 - 1)))
-def test_packed_numbers_come_back(one: list[int], other: list[int]) -> None:
-    assert unpack(pack(one, other)) == (*one, *other)
+@given(st.lists(st.tuples(*[st.integers(0, 2**64 - 1)] * 3), max_size=2 * PIECE), st.data())
+@settings(deadline=None, max_examples=30)
+def test_numbers_come_to_their_rows(
+    columns: list[tuple[int, int, int]], data: st.DataObject
+) -> None:
+    """Also to rows of which only some have changed since the last scrape."""
+    metrics = Metrics(Source(Path("nobody")))
+    told = answer("t1")
+    told["rows"]["targets"] = [["192.0.2.100", port, "t1", 1, None] for port in range(len(columns))]
+    for _ in range(2):
+        told["connections"] = pack(*zip(*columns, strict=True))
+        text = metrics.render(told, "text/plain").decode()
+        told.pop("rows", None)
+        for place, kind in enumerate(("new_total", "ended_total", "active")):
+            found = re.findall(rf"^dvipad_connections_{kind}{{.*}} (\d+)$", text, re.MULTILINE)
+            assert found == [str(row[place]) for row in columns]
+        if columns:
+            columns[data.draw(st.integers(0, len(columns) - 1))] = (1, 2, 3)
 
 
 def answer(name: str) -> dict[str, Any]:

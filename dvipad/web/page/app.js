@@ -11,6 +11,7 @@ let before = null; // the view that rates are counted from
 let rates = new Map();
 let chosen = location.hash.slice(1);
 let heardMs = 0;
+const told = new Set(); // events that were shown
 
 const element = (name, text = "", kind = "") => {
   const made = document.createElement(name);
@@ -68,14 +69,16 @@ function drawList() {
   const rows = view.dvipas.filter((row) =>
     `${row.dvipa} ${row.owner ?? ""} ${row.status}`.toLowerCase().includes(wanted));
   if (!view.dvipas.some((row) => row.dvipa === chosen)) chosen = view.dvipas[0]?.dvipa ?? "";
+  const focused = document.activeElement?.dataset?.dvipa;
   $("dvipas").replaceChildren(...rows.slice(0, SHOWN).map((row) => {
     const line = rowOf([row.dvipa, row.owner ?? "nobody", pill(row.status, STATUS[row.status] ?? ""), String(row.epoch)]);
     line.tabIndex = 0;
     line.dataset.dvipa = row.dvipa;
     line.dataset.owner = row.owner ?? "";
-    line.setAttribute("aria-selected", row.dvipa === chosen);
+    if (row.dvipa === chosen) line.setAttribute("aria-current", "true");
     return line;
   }));
+  if (focused) document.querySelector(`#dvipas tr[data-dvipa="${CSS.escape(focused)}"]`)?.focus();
   show("more", rows.length > SHOWN);
   $("more").textContent = `and ${rows.length - SHOWN} more: use the filter`;
 }
@@ -181,7 +184,12 @@ function drawPorts() {
   }));
 }
 
-function addEvents(events) {
+function addEvents(all) {
+  // A new connection is told again what is kept; a number alone may be of a daemon before.
+  const isNew = (event) => !told.has(`${event.number} ${event.wall_ms}`);
+  const events = all.filter(isNew);
+  for (const event of events) told.add(`${event.number} ${event.wall_ms}`);
+  for (const old of [...told].slice(0, Math.max(0, told.size - 2000))) told.delete(old);
   const made = events.slice(-EVENTS).reverse().map((event) => {
     const line = element("li", "", LEVELS[event.level] && event.kind !== "decision" ? LEVELS[event.level] : "");
     const time = element("time", new Date(event.wall_ms).toLocaleTimeString([], { hour12: false }));
@@ -229,7 +237,6 @@ function live() {
   source.addEventListener("view", heard((data) => { link("live", "live"); take(data); }));
   source.addEventListener("events", heard(addEvents));
   source.addEventListener("down", heard((data) => link("lost", `the daemon does not answer: ${data.reason}`)));
-  source.addEventListener("beat", heard(() => {}));
   source.onerror = () => {
     link("lost", "no connection to this node");
     if (source.readyState === EventSource.CLOSED) setTimeout(live, 1000);
