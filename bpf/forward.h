@@ -25,11 +25,7 @@ static __always_inline __u32 packet_length(struct __sk_buff *skb, const struct i
 	return tcp ? ip->payload - ip->offset + tcp->doff * 4 + skb->gso_size : ip->length;
 }
 
-<<<<<<< HEAD
-/* Bytes of the packet; of what GRO joined, of all of it: that may be more than a header can say. */
-=======
 /* Bytes of the packet; of what GRO joined, of all of it: maybe more than a header can say. */
->>>>>>> metrics
 static __always_inline __u32 all_bytes(struct __sk_buff *skb, const struct ip *ip)
 {
 	return skb->gso_size ? skb->len - ip->offset : ip->length;
