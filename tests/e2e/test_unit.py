@@ -30,11 +30,16 @@ def service() -> dict[str, str]:
     return dict(parser["Service"])
 
 
+def capabilities() -> str:
+    """Those of the unit, in the words of setpriv(1)."""
+    wanted = service()["CapabilityBoundingSet"].lower().replace("cap_", "+").split()
+    return ",".join(["-all", *wanted])
+
+
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """Daemons that have the capabilities of the unit and no others, as root has none beside."""
-    wanted = service()["CapabilityBoundingSet"].lower().replace("cap_", "+").split()
-    listed = ",".join(["-all", *wanted])
+    listed = capabilities()
     made = Cluster(LabSpec(prefix=f"s{os.getpid()}", targets=2))
     made.wrapper = ("setpriv", "--inh-caps", listed, "--bounding-set", listed, "--")
     with made:

@@ -49,6 +49,13 @@ class Root:
         return (self.path / name).read_text()
 
 
+def install(root: Root, package: Path) -> None:
+    """What `apt install ./dvipad.deb` does once all dependencies are there."""
+    shutil.copy(package, root.path / "dvipad.deb")
+    root.run("dpkg", "--install", "/dvipad.deb")
+    (root.path / "dvipad.deb").unlink()
+
+
 @pytest.fixture(scope="session")
 def package() -> Path:
     """The package, built from this tree."""
