@@ -72,6 +72,12 @@ _BPF: Final = Missing(
     "use a kernel with CONFIG_BPF_SYSCALL, 6.1 or newer",
     True,
 )
+_TRIAL: Final = Missing(
+    "the right to make a network namespace",
+    "trials of what the kernel has",
+    "allow user namespaces (user.max_user_namespaces; a chroot has none) or add CAP_SYS_ADMIN",
+    True,
+)
 _CLSACT: Final = Missing(
     "the clsact qdisc",
     "the data plane, to attach to uplinks",
@@ -120,9 +126,10 @@ def detect(run: Run = run_command) -> Features:
         *([] if _has_libbpf() else [_LIBBPF]),
     ]
     if not missing:
+        may_try = run([*ELSEWHERE, "true"], "").code == 0
         checks: tuple[tuple[Missing, Callable[[], bool]], ...] = (
             (_BPF, _has_bpf),
-            (_CLSACT, lambda: _has_clsact(run)),
+            (_TRIAL if not may_try else _CLSACT, lambda: may_try and _has_clsact(run)),
             (_BPFFS, lambda: has_bpffs(Path("/proc/filesystems").read_text())),
             (_INET_DIAG, _has_inet_diag),
             (_TRACEPOINT, _has_tracepoint),
