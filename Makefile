@@ -62,8 +62,9 @@ build/packages-vm: scripts/packages-vm
 	@scripts/packages-vm
 	@mkdir -p $(@D) && touch $@
 
-vmlab: install build/packages-vm ## end-to-end tests on a stock Debian kernel, emulated
+vmlab: install build/packages-vm deb ## end-to-end tests on a stock Debian kernel, emulated
 	@nice $(RUN)/python -m dvipad.vmlab $(VMLAB_ARGS)
+	@nice $(RUN)/pytest -q -s tests/machines
 
 wheel: build/packages ## build/dist/dvipad-*.whl, with the eBPF objects in it
 	@$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir build/dist .
