@@ -94,9 +94,7 @@ def initramfs(kernel: GuestKernel, folder: Path, settings: str, job: str) -> Pat
     """
     (folder / "settings").write_text(settings)
     (folder / "job").write_text(job)
-    return first_files(
-        kernel, folder, INIT, _EARLY_MODULES, [folder / "settings", folder / "job"]
-    )
+    return first_files(kernel, folder, INIT, _EARLY_MODULES, [folder / "settings", folder / "job"])
 
 
 def first_files(
