@@ -61,6 +61,13 @@ prometheus)
     install_packages prometheus
     if [ -d /tmp/prometheus ]; then
         install -m 0644 -t /etc/prometheus /tmp/prometheus/*.yml
+        {
+            sed '/static_configs:/q' /tmp/prometheus/prometheus.yml
+            for node in ${nodes//,/ }; do
+                echo "      - targets: [\"$node:4781\"]"
+                echo "        labels: {cluster: vagrant, instance: \"$node\"}"
+            done
+        } >/etc/prometheus/prometheus.yml
         systemctl restart prometheus
     fi
     ;;
