@@ -35,7 +35,7 @@ class Shell:
         self._count = 0
 
     def connect(self, timeout_s: float) -> None:
-        """Wait until the machine has booted; raises :class:`VmError` when it does not."""
+        """The machine starts when somebody is at its console; :class:`VmError` if it has none."""
         deadline = time.monotonic() + timeout_s
         while True:
             try:
@@ -45,7 +45,10 @@ class Shell:
                 if time.monotonic() > deadline:
                     raise VmError(f"{self._path.name}: no console") from None
                 time.sleep(POLL_S)
-        self._await(b"lab-shell ready", deadline)
+
+    def booted(self, timeout_s: float) -> None:
+        """Wait until the machine has booted; raises :class:`VmError` when it does not."""
+        self._await(b"lab-shell ready", time.monotonic() + timeout_s)
 
     def run(self, script: str, timeout_s: float = COMMAND_TIMEOUT_S) -> tuple[int, str]:
         """Exit status of `script` and what it printed, both outputs together."""
@@ -125,7 +128,9 @@ def segment(
         for name in names:
             lan.machines[name] = shell = Shell(folder / name)
             stack.callback(shell.close)
-            shell.connect(BOOT_TIMEOUT_S)
+            shell.connect(COMMAND_TIMEOUT_S)
+        for name, shell in lan.machines.items():
+            shell.booted(BOOT_TIMEOUT_S)
             shell.run(f"hostname {name}; tar -x -f /dev/vdb -C /root")
         yield lan
 
