@@ -49,13 +49,15 @@ class Shell:
     def booted(self, timeout_s: float) -> None:
         """Wait until the machine has booted; raises :class:`VmError` when it does not."""
         self._await(b"lab-shell ready", time.monotonic() + timeout_s)
+        self.run("stty -F /dev/hvc1 raw -echo")  # systemd resets a terminal that it opens
 
     def run(self, script: str, timeout_s: float = COMMAND_TIMEOUT_S) -> tuple[int, str]:
         """Exit status of `script` and what it printed, both outputs together."""
         self._count += 1
         mark = f"lab-end-{self._count}"
         quoted = shlex.quote(script)
-        line = f"bash -c {quoted} </dev/null 2>&1; echo; echo {mark} $?\n"
+        # The quotes keep the mark out of an echo of this line.
+        line = f"bash -c {quoted} </dev/null 2>&1; status=$?; echo; echo lab-'end'-{self._count} $status\n"
         self._socket.sendall(line.encode())
         data = self._await(mark.encode() + b" ", time.monotonic() + timeout_s)
         text, _, status = data.replace(b"\r", b"").decode(errors="replace").rpartition(mark)
