@@ -57,7 +57,8 @@ class Shell:
         mark = f"lab-end-{self._count}"
         quoted = shlex.quote(script)
         # The quotes keep the mark out of an echo of this line.
-        line = f"bash -c {quoted} </dev/null 2>&1; status=$?; echo; echo lab-'end'-{self._count} $status\n"
+        said = f"echo; echo lab-'end'-{self._count} $status"
+        line = f"bash -c {quoted} </dev/null 2>&1; status=$?; {said}\n"
         self._socket.sendall(line.encode())
         data = self._await(mark.encode() + b" ", time.monotonic() + timeout_s)
         text, _, status = data.replace(b"\r", b"").decode(errors="replace").rpartition(mark)
