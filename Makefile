@@ -77,6 +77,9 @@ build/packages-vm: scripts/packages-vm
 vmlab: install build/packages-vm ## end-to-end tests on a stock Debian kernel, emulated
 	@nice $(RUN)/python -m dvipad.vmlab $(VMLAB_ARGS)
 
+machines: install build/packages-vm deb ## three emulated machines with systemd, by the README, from the .deb
+	@nice $(RUN)/pytest -q -s tests/machines
+
 wheel: build/packages ## build/dist/dvipad-*.whl, with the eBPF objects in it
 	@$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir build/dist .
 
@@ -94,5 +97,5 @@ clean: ## remove everything that was built
 	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install objects test lint docs man completion simulate demo bench chaos alerts vmlab wheel deb \
+.PHONY: help install objects test lint docs man completion simulate demo bench chaos alerts vmlab machines wheel deb \
 	package-test clean

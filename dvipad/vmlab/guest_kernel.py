@@ -92,15 +92,28 @@ def initramfs(kernel: GuestKernel, folder: Path, settings: str, job: str) -> Pat
 
     `settings`: shell variables for `init.sh`; `job`: the bash script to run when all is mounted.
     """
+    (folder / "settings").write_text(settings)
+    (folder / "job").write_text(job)
+    return first_files(kernel, folder, INIT, _EARLY_MODULES, [folder / "settings", folder / "job"])
+
+
+def first_files(
+    kernel: GuestKernel,
+    folder: Path,
+    init: Path,
+    modules: Sequence[str],
+    files: Sequence[Path] = (),
+) -> Path:
+    """Writes an initramfs into `folder`: busybox, `modules` with theirs, `init`, and `files`."""
     root = folder / "initramfs"
     (root / "bin").mkdir(parents=True)
     (root / "modules").mkdir()
     shutil.copy(BUSYBOX, root / "bin" / "busybox")
-    shutil.copy(INIT, root / "init")
+    shutil.copy(init, root / "init")
     (root / "init").chmod(0o755)
-    (root / "settings").write_text(settings)
-    (root / "job").write_text(job)
-    order = _early_modules(kernel)
+    for file in files:
+        shutil.copy(file, root)
+    order = _early_modules(kernel, modules)
     for module in order:
         shutil.copy(module, root / "modules")
     (root / "modules" / "order").write_text("".join(f"{module.name}\n" for module in order))
@@ -110,8 +123,8 @@ def initramfs(kernel: GuestKernel, folder: Path, settings: str, job: str) -> Pat
     return archive
 
 
-def _early_modules(kernel: GuestKernel) -> list[Path]:
+def _early_modules(kernel: GuestKernel, names: Sequence[str]) -> list[Path]:
     top = str(kernel.modules.parent.parent)
     options = ["--dirname", top, "--set-version", kernel.version, "--show-depends", "--all"]
-    lines = run(["modprobe", *options, *_EARLY_MODULES]).decode().splitlines()
+    lines = run(["modprobe", *options, *names]).decode().splitlines()
     return list(dict.fromkeys(Path(line.split()[1]) for line in lines if line.startswith("insmod")))

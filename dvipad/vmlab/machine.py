@@ -34,12 +34,12 @@ EXIT_LINE: Final = b"vmlab: exit status "
 
 # While others keep this machine busy, the guest mistakes the frequency of its TSC by a factor: its
 # HPET is the clock that goes right.
-_KERNEL_LINE: Final = (
+KERNEL_LINE: Final = (
     "console=hvc0 quiet loglevel=3 panic=-1 oops=panic mitigations=off nokaslr "
     "tsc=reliable no_timer_check audit=0 apparmor=0 random.trust_cpu=on cryptomgr.notests "
     "rcupdate.rcu_expedited=1 rdinit=/init"
 )
-_DIE_WITH_PARENT: Final = ("setpriv", "--pdeathsig", "KILL", "--")
+DIE_WITH_PARENT: Final = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def qemu_command(kernel: GuestKernel, archive: Path, files: Path, counted: bool)
         *devices,
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-kernel", str(kernel.image), "-initrd", str(archive), "-append"),
-        f"{_KERNEL_LINE} clocksource={clock}",
+        f"{KERNEL_LINE} clocksource={clock}",
     ]
 
 
@@ -118,7 +118,7 @@ def file_server_command(files: Path, mount: Path, places: Sequence[Path]) -> lis
     words += [word for option in options for word in ("-o", option)]
     script = [f"mount -o bind,ro / {shlex.quote(str(mount))}", *binds, f"exec {shlex.join(words)}"]
     unshare = ["unshare", "--mount", "--propagation", "private", "--"]
-    return [*_DIE_WITH_PARENT, *unshare, "sh", "-ec", "\n".join(script)]
+    return [*DIE_WITH_PARENT, *unshare, "sh", "-ec", "\n".join(script)]
 
 
 def elsewhere(places: Sequence[Path]) -> list[Path]:
@@ -189,14 +189,14 @@ def started(kernel: GuestKernel, job: Job, places: Sequence[Path]) -> Iterator[M
         archive = initramfs(kernel, folder, settings, job_script(job))
         log = stack.enter_context((folder / "files.log").open("wb"))
         command = file_server_command(files, folder / "root", elsewhere(places))
-        server = stack.enter_context(_process(command, log.fileno()))
+        server = stack.enter_context(process(command, log.fileno()))
         _await_socket(files, server, folder / "files.log")
-        emulate = [*_DIE_WITH_PARENT, *qemu_command(kernel, archive, files, job.counted)]
-        yield Machine(stack.enter_context(_process(emulate, None)), deadline)
+        emulate = [*DIE_WITH_PARENT, *qemu_command(kernel, archive, files, job.counted)]
+        yield Machine(stack.enter_context(process(emulate, None)), deadline)
 
 
 @contextmanager
-def _process(argv: Sequence[str], output: int | None) -> Iterator[subprocess.Popen[bytes]]:
+def process(argv: Sequence[str], output: int | None) -> Iterator[subprocess.Popen[bytes]]:
     """A process in a session of its own (a terminal's Ctrl-C is for us), killed at the end."""
     process = subprocess.Popen(
         argv,
