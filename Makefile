@@ -36,7 +36,7 @@ objects: build/packages
 	@$(MAKE) --silent --no-print-directory -C bpf
 
 test: install ## all tests; the end-to-end tests need root
-	@$(RUN)/pytest $(PYTEST_ARGS)
+	@$(RUN)/pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/installed ## ruff, mypy --strict, and the house rules
 	@$(RUN)/ruff check .
