@@ -21,7 +21,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from dvipad.adapters.addresses import Addresses
 from dvipad.adapters.announce import Announcer
 from dvipad.adapters.bind_events import BindSettings
-from dvipad.adapters.bpf import layout
+from dvipad.adapters.bpf import layout, loader
 from dvipad.adapters.bpf.crt import CrtRow, Wanted
 from dvipad.adapters.bpf.libbpf import BpfError
 from dvipad.adapters.bpf.mtu import TunnelMtu
@@ -113,12 +113,12 @@ class Kernel:
 
     def __init__(self, settings: KernelSettings) -> None:
         with ExitStack() as stack:
-            self.plane = DataPlane.open(settings.plane)
+            self._addresses = Addresses(settings.plane.uplinks[0])
+            stack.callback(self._addresses.close)
+            self.plane = self._open_plane(settings.plane)
             stack.callback(self.plane.close)
             self._no_xdp = ""
             self._attach_xdp()
-            self._addresses = Addresses(settings.plane.uplinks[0])
-            stack.callback(self._addresses.close)
             self._announcer = Announcer(settings.plane.uplinks)
             stack.callback(self._announcer.close)
             self.sockets: Watcher = open_watcher(settings.sockets, settings.polling)
@@ -134,6 +134,22 @@ class Kernel:
         self._unclear: list[tuple[Address, bytes]] = []
         self.tunnels: dict[Address, TunnelMtu] = {}
         """What fits the tunnel to each member, as `repair` found last."""
+
+    def _open_plane(self, settings: PlaneSettings) -> DataPlane:
+        """After an upgrade the maps of the former version may not fit. A node that owns nothing
+        does without what is in them: connections that end here are in its sockets."""
+        try:
+            return DataPlane.open(settings)
+        except loader.OtherMaps as error:
+            left = self._addresses.listed()
+            if any(left.values()):
+                raise
+            log.warning("%s; this node owns no DVIPA, so they are put aside", error)
+        loader.discard(settings.pin_dir)
+        plane = DataPlane.open(settings)
+        for dvipa in left:
+            plane.set_dvipa(dvipa, layout.Role.HIDDEN, 0)
+        return plane
 
     def close(self) -> None:
         """Leave: programs, maps and addresses stay in the kernel and go on."""

@@ -42,10 +42,22 @@ ZERO: Final = index_key(0)
 _SHAPE: Final = ("type", "key size", "value size", "size", "flags")
 
 
+class OtherMaps(BpfError):
+    """The pinned maps are another version's, or another configuration's."""
+
+
+def discard(pin_dir: Path) -> None:
+    """Take away the names of the maps that another version pinned. The programs that are attached
+    go on with them until they are replaced."""
+    for pin in pin_dir.iterdir():
+        if pin.is_file():
+            pin.unlink()
+
+
 def load(settings: PlaneSettings) -> tuple[BpfObject, dict[str, Map]]:
     """Loads the programs on the maps pinned in `pin_dir`, made there if they are not.
 
-    Pinned maps of another shape or layout raise :class:`BpfError` and stay as they are.
+    Pinned maps of another shape or layout raise :class:`OtherMaps` and stay as they are.
     """
     loaded = BpfObject(settings.program())
     try:
@@ -97,7 +109,7 @@ def _compare(definition: MapDefinition, path: Path) -> None:
     finally:
         pinned.close()
     if different:
-        raise BpfError(
+        raise OtherMaps(
             f"pinned map {path} differs from this version's or this configuration's: "
             f"{', '.join(different)}. It cannot be adopted; connections that are distributed now "
             f"would be lost. Stop dvipad on this node when a backup can take its DVIPAs over, "
@@ -114,7 +126,7 @@ def _compare_layout(pin_dir: Path) -> None:
     finally:
         pinned.close()
     if found.layout not in (0, LAYOUT_VERSION):  # 0: created, and never written
-        raise BpfError(
+        raise OtherMaps(
             f"the maps pinned in {pin_dir} have layout {found.layout}, this version of dvipad "
             f"has {LAYOUT_VERSION}. They cannot be adopted; remove {pin_dir} when a backup can "
             f"take this node's DVIPAs over, and start again"
