@@ -31,12 +31,27 @@ profile: {name}.profile
 paths: {{run: /run/{name}, bpffs: /sys/fs/bpf/{name}, state: /var/lib/{name}}}
 """
 WAIT_S = 30.0
+INTO = """\
+mount --rbind "$0" "$0"
+cd "$0"
+name=$1
+shift
+mount --bind "sys/fs/bpf/$name" mnt
+mount -t tmpfs -o mode=0755 tmpfs sys/fs/bpf
+mkdir "sys/fs/bpf/$name"
+mount --move mnt "sys/fs/bpf/$name"
+pivot_root . .
+umount --lazy .
+exec "$@"
+"""
+"""Into a root as a service of systemd: of the BPF file system, its own folder only. A chroot would
+forbid user namespaces."""
 
 
 @contextmanager
-def mounted(kind: str, path: Path) -> Iterator[None]:
+def mounted(kind: str, path: Path, options: str = "rw") -> Iterator[None]:
     """A file system for as long as the context lasts."""
-    subprocess.run(["mount", "-t", kind, kind, str(path)], check=True)
+    subprocess.run(["mount", "-t", kind, "-o", options, kind, str(path)], check=True)
     try:
         yield
     finally:
@@ -64,10 +79,9 @@ def start(root: Root, cluster: Cluster, name: str) -> subprocess.Popen[str]:
     limits = [f"--{kind}={wanted}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
     lock = f"XTABLES_LOCKFILE=/run/{name}/xtables.lock"
     run = ["env", lock, "/usr/bin/dvipad", "run", f"/etc/dvipad/{name}.yaml"]
-    # A chroot would forbid user namespaces, which systemd's services may make.
-    turn = 'mount --rbind "$0" "$0" && cd "$0" && pivot_root . . && umount --lazy . && exec "$@"'
     with (root.path / f"{name}.log").open("w") as log:
-        argv = ["unshare", "--mount", "sh", "-c", turn, str(root.path), *user, *limits, *run]
+        inside = ["sh", "-euc", INTO, str(root.path), name, *user, *limits, *run]
+        argv = ["unshare", "--mount", *inside]
         return cluster.popen(name, argv, stdout=log, stderr=log)
 
 
@@ -76,7 +90,7 @@ def test_the_daemon_is_not_root(root: Root, package: Path) -> None:
     cluster = Cluster(LabSpec(prefix=f"u{os.getpid()}", targets=1, ports=(80,)), daemons=False)
     with ExitStack() as stack:
         stack.enter_context(mounted("sysfs", root.path / "sys"))
-        stack.enter_context(mounted("bpf", root.path / "sys/fs/bpf"))
+        stack.enter_context(mounted("bpf", root.path / "sys/fs/bpf", "mode=0700"))
         stack.enter_context(cluster)
         for name in PROFILES:
             configure(root, cluster, name)

@@ -20,6 +20,8 @@ _OF_THE_KERNEL: Final = frozenset({"maps.debug", "progs.debug"})
 """Files in the root of each bpffs (CONFIG_BPF_PRELOAD)."""
 
 _UNMOUNT_DETACH: Final = 2
+_STAYS: Final = (errno.ENOTEMPTY, errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS)
+"""The folder is in use, or not ours to remove."""
 
 
 def is_bpffs(path: Path) -> bool:
@@ -41,8 +43,11 @@ def prepare(pin_dir: Path) -> None:
     """Makes `pin_dir` a folder on a bpffs, mounting one if there is none.
 
     Below /sys/fs/bpf that is the system's own, mounted where systemd would; anywhere else a mount
-    on `pin_dir` itself, which :func:`clear` takes away again.
+    on `pin_dir` itself, which :func:`clear` takes away again. Nothing is mounted where somebody, as
+    a service manager, has made the folder.
     """
+    if pin_dir.is_dir() and is_bpffs(pin_dir):
+        return
     if _SYSTEM in pin_dir.parents and not is_bpffs(_SYSTEM):
         _mount(_SYSTEM, "bpf")
     try:
@@ -77,5 +82,5 @@ def clear(pin_dir: Path, names: Iterable[str]) -> None:
     try:
         pin_dir.rmdir()
     except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EBUSY):
+        if error.errno not in _STAYS:
             raise BpfError(error.errno, f"remove {pin_dir}: {error.strerror}") from None
