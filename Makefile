@@ -38,6 +38,9 @@ objects: build/packages
 test: install ## all tests; the end-to-end tests need root
 	@$(RUN)/pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
+daily: install ## page, terminal and Ansible, end to end: what a sysadmin uses every day
+	@$(RUN)/pytest $(PYTEST_ARGS) tests/daily
+
 lint: $(VENV)/installed ## ruff, mypy --strict, and the house rules
 	@$(RUN)/ruff check .
 	@$(RUN)/ruff format --check .
@@ -97,5 +100,5 @@ clean: ## remove everything that was built
 	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install objects test lint docs man completion simulate demo bench chaos alerts vmlab machines wheel deb \
+.PHONY: help install objects test daily lint docs man completion simulate demo bench chaos alerts vmlab machines wheel deb \
 	package-test clean

@@ -15,7 +15,7 @@ from dvipad.config.node import NodeConfig, parse_node
 from dvipad.config.profile import parse_profile
 from dvipad.config.show import show_node, show_profile
 
-SAMPLES = sorted((Path(__file__).parents[2] / "config").iterdir())
+SAMPLES = sorted((Path(__file__).parents[2] / "config").glob("*.*"))
 
 
 @given(profiles())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dvipad.config.model import Define, DistMethod, Distribute, PortRange, Profile
-from dvipad.core.context import FORGET_MS, HUSH_MS, Timers
+from dvipad.core.context import FORGET_MS, HUSH_MS, REPORT_SOON_MS, Timers
 from dvipad.core.effects import Send, SetDvipa
 from dvipad.core.inputs import ProfileChanged
 from dvipad.core.vipa import State
@@ -83,7 +83,8 @@ def test_a_target_lists_again_before_unknown_packets_are_refused(epoch: int, lis
     driver = Driver(profile=Profile())
     claim = VipaList((VipaEntry(DVIPA, 100, True, True, epoch, (row,)),))
     driver.feed(MessageReceived("lb2", claim))
-    driver.pass_time(HUSH_MS)
+    driver.pass_time(REPORT_SOON_MS)
+    assert REPORT_SOON_MS < HUSH_MS
     lasts = [
         effect
         for effect in driver.effects

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from dvipad.lab.traffic import LongConnections, NewConnections
-from tests.e2e.ansible_tools import COLLECTION, Ansible
+from tests.daily.ansible_tools import COLLECTION, Ansible
 from tests.e2e.cluster_tools import echo_servers, state, wait_for_state, wait_for_targets
 from tests.e2e.conftest import MakeCluster
 

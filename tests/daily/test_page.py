@@ -13,7 +13,7 @@ from dvipad.cli.ask import ask
 from dvipad.lab.cluster import Cluster
 from dvipad.lab.traffic import LongConnections, NewConnections
 from dvipad.lab.web import web_server
-from tests.e2e.browser import BROWSER, Browser
+from tests.daily.browser import BROWSER, Browser
 from tests.e2e.cluster_tools import WAIT_S, echo_servers, wait_for_state
 from tests.e2e.conftest import MakeCluster
 

@@ -1,0 +1,1 @@
+"""A sysadmin's daily life, end to end: page, terminal, Ansible. `make daily`."""
