@@ -116,6 +116,7 @@ def test_an_owner_that_the_mesh_does_not_reach_yields_to_whom_it_sees(
         wait_for_targets(cluster, "lb1", 2 * len(cluster.spec.ports))
         wait_for_state(cluster, "lb1", "ACTIVE")
         wait_for_state(cluster, "lb2", "BACKUP")
+        wait_until_data_flows(cluster, long)  # clients wait longer from one try to the next
         result = long.stop()
     log = cluster.paths.log("lb1").read_text()
     assert f"lb2 has {cluster.spec.dvipa()}, and the mesh does not reach it" in log
