@@ -11,6 +11,7 @@ from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 import pytest
 
 from dvipad.adapters.bpf.layout import CONNECTION
+from dvipad.adapters.mesh import MAX_BUFFERED
 from dvipad.address import Address
 from dvipad.config.model import Position
 from dvipad.wire import codec, datagram, framing, mesh, messages, redial, session
@@ -18,8 +19,10 @@ from dvipad.wire.errors import Fault
 from tests.documents.blocks import ROOT
 
 TEXT: Final = (ROOT / "docs/protocol.md").read_text()
-SECTIONS: Final = dict(re.findall(r"^#+ ([\d.]+ .+)\n((?:(?!#).*\n?)*)", TEXT, re.MULTILINE))
-NAMES: Final = {
+SECTIONS: Final[dict[str, str]] = dict(
+    re.findall(r"^#+ ([\d.]+ .+)\n((?:(?!#).*\n?)*)", TEXT, re.MULTILINE)
+)
+NAMES: Final[dict[Any, str]] = {
     Address: "address",
     int: "number",
     bool: "flag",
@@ -58,7 +61,7 @@ def table(name: str) -> list[list[str]]:
 def kind_name(hint: Any) -> str:
     """What the document calls a type."""
     if hint in NAMES:
-        return str(NAMES[hint])
+        return NAMES[hint]
     if get_origin(hint) is tuple:
         return f"list of {kind_name(get_args(hint)[0])}"
     if get_origin(hint) in (Union, UnionType):
@@ -139,6 +142,7 @@ def test_every_fault_is_told() -> None:
 
 def test_limits() -> None:
     assert {name: int(limit) for name, limit, _ in table("Limits")} == LIMITS
+    assert f"when {MAX_BUFFERED >> 20} MiB" in TEXT
     kinds = {kind: limits for kind, _, limits in table("Values")}
     assert kinds["text"].startswith(f"{codec.MAX_TEXT} characters")
     assert kinds["list of X"] == f"{codec.MAX_ITEMS} items"
