@@ -36,7 +36,7 @@ objects: build/packages
 	@$(MAKE) --silent --no-print-directory -C bpf
 
 test: install ## all tests; the end-to-end tests need root
-	@$(RUN)/pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+	@$(RUN)/pytest $(PYTEST_ARGS)
 
 daily: install ## page, terminal and Ansible, end to end: what a sysadmin uses every day
 	@$(RUN)/pytest $(PYTEST_ARGS) tests/daily
