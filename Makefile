@@ -9,6 +9,7 @@ FAMILY ?= 4,6
 ONLY ?=
 PYTEST_ARGS ?=
 BENCH ?=
+FROM ?=
 BENCH_ARGS ?=
 VMLAB_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -73,6 +74,9 @@ chaos: install ## every fault under traffic: make chaos [RUNS=10] [FAMILY=4,6] [
 alerts: install ## every alert by its cause, every panel, with a real Prometheus: 3 minutes
 	@DVIPAD_ALERTS=1 $(RUN)/pytest tests/alerts $(PYTEST_ARGS)
 
+upgrade: install ## an older version's cluster gets this one, node by node, under load: make upgrade FROM=COMMIT
+	@$(RUN)/python -m tests.upgrade $(FROM)
+
 build/packages-vm: scripts/packages-vm
 	@scripts/packages-vm
 	@mkdir -p $(@D) && touch $@
@@ -100,5 +104,5 @@ clean: ## remove everything that was built
 	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install objects test daily lint docs man completion simulate demo bench chaos alerts vmlab machines wheel deb \
+.PHONY: help install objects test daily lint docs man completion simulate demo bench chaos upgrade alerts vmlab machines wheel deb \
 	package-test clean
