@@ -39,7 +39,11 @@ objects: build/packages
 test: install ## all tests; the end-to-end tests need root
 	@$(RUN)/pytest $(PYTEST_ARGS)
 
-daily: install ## page, terminal and Ansible, end to end: what a sysadmin uses every day
+build/packages-daily: scripts/packages-daily
+	@scripts/packages-daily
+	@mkdir -p $(@D) && touch $@
+
+daily: install build/packages-daily ## page, terminal and Ansible, end to end: what a sysadmin uses every day
 	@$(RUN)/pytest $(PYTEST_ARGS) tests/daily
 
 lint: $(VENV)/installed ## ruff, mypy --strict, and the house rules

@@ -19,7 +19,7 @@ from tests.e2e.conftest import MakeCluster
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.skipif(shutil.which(BROWSER) is None, reason="no Chromium: scripts/packages"),
+    pytest.mark.skipif(shutil.which(BROWSER) is None, reason="no Chromium: make daily"),
 ]
 
 PICTURES = os.environ.get("DVIPAD_PICTURES")
