@@ -13,12 +13,17 @@ COMMAND_TIMEOUT_S: Final = 10
 _SYS_ADMIN: Final = 21
 
 
-def _elsewhere(status: str) -> tuple[str, ...]:
-    """By ``/proc/self/status``: without CAP_SYS_ADMIN it takes a user namespace, too."""
+def capabilities(status: str) -> int:
+    """The effective capabilities, a bit each, by ``/proc/self/status``."""
     (effective,) = (
         int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:")
     )
-    user = () if effective >> _SYS_ADMIN & 1 else ("--user", "--keep-caps")
+    return effective
+
+
+def _elsewhere(status: str) -> tuple[str, ...]:
+    """By ``/proc/self/status``: without CAP_SYS_ADMIN it takes a user namespace, too."""
+    user = () if capabilities(status) >> _SYS_ADMIN & 1 else ("--user", "--keep-caps")
     return ("unshare", *user, "--net")
 
 

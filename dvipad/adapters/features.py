@@ -11,7 +11,7 @@ from typing import Final
 from netfilterqueue import NetfilterQueue
 
 from dvipad.adapters.bpf.libbpf import BpfError, library
-from dvipad.adapters.commands import ELSEWHERE, Run, run_command
+from dvipad.adapters.commands import ELSEWHERE, Run, capabilities, run_command
 from dvipad.adapters.guard import probe_guard
 from dvipad.adapters.inet_diag import InetDiag
 from dvipad.adapters.rules import Backend, probe
@@ -148,9 +148,7 @@ def detect(run: Run = run_command) -> Features:
 
 def _missing_capabilities(status: str) -> list[Missing]:
     """What the process lacks, by its ``/proc/self/status``."""
-    (effective,) = (
-        int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:")
-    )
+    effective = capabilities(status)
     lacks = [name for bit, name in sorted(_CAPABILITIES.items()) if not effective >> bit & 1]
     if not lacks:
         return []
