@@ -18,12 +18,16 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, IFA_F_NOPREFIXROUTE
 
 from dvipad.adapters import address_list
+from dvipad.adapters.local_route import LocalRoute
 from dvipad.address import Address
 
 PROTOCOL_HIDDEN: Final = 218
 """``IFA_PROTO`` of a DVIPA that is hidden on this node; ``ip address`` prints it as ``proto``."""
 PROTOCOL_OWNED: Final = 219
 """``IFA_PROTO`` of a DVIPA that this node owns."""
+ROUTE_S: Final = 0.1
+"""A new IPv6 address is waited for so long until packets for it are delivered: far more than it
+takes. One that another placed without our protocol has its route already, and none comes."""
 
 _OURS: Final = frozenset({PROTOCOL_HIDDEN, PROTOCOL_OWNED})
 _SCOPE_HOST: Final = 254
@@ -73,6 +77,18 @@ class Addresses:
         never lose their address.
         """
         home = self._home(dvipa, owned)
+        if dvipa.version == 6 and (dvipa, home) not in self._mine:
+            with LocalRoute(dvipa, home) as route:
+                self._replace(dvipa, owned, home)
+                route.wait(ROUTE_S)
+        else:
+            self._replace(dvipa, owned, home)
+        self._mine[dvipa, home] = owned
+        for index in {self._loopback, self._uplink} - {home}:
+            if dvipa.version == 6:
+                self._delete(index, dvipa)
+
+    def _replace(self, dvipa: Address, owned: bool, home: int) -> None:
         self._route.addr(
             "replace",
             index=home,
@@ -81,10 +97,6 @@ class Addresses:
             proto=PROTOCOL_OWNED if owned else PROTOCOL_HIDDEN,
             **self._attributes(dvipa),
         )
-        self._mine[dvipa, home] = owned
-        for index in {self._loopback, self._uplink} - {home}:
-            if dvipa.version == 6:
-                self._delete(index, dvipa)
 
     def remove(self, dvipa: Address) -> None:
         """Takes `dvipa` off this node's interfaces, wherever :meth:`place` put it. Idempotent."""

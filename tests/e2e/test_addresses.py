@@ -72,6 +72,17 @@ def test_hundreds_move_in_a_fraction_of_a_second(node: str) -> None:
         assert addresses.listed() == dict.fromkeys(dvipas, True)
 
 
+def test_a_placed_address_takes_packets_at_once(node: str) -> None:
+    """The kernel answers before it has made the route: 1 of 10 was refused."""
+    with inside(node), Addresses("eth0") as addresses:
+        for number in range(100):
+            dvipa = IPv6Address(int(DVIPA6) + number)
+            for owned in (number % 2 == 0, number % 2 != 0):
+                addresses.place(dvipa, owned)
+                with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+                    probe.connect((str(dvipa), 9))
+
+
 def test_one_that_somebody_removed_can_be_placed_again(node: str) -> None:
     with inside(node), Addresses("eth0") as addresses:
         addresses.place(DVIPA6, True)
