@@ -9,15 +9,13 @@ that says which of both they are, so a restarted daemon adopts them and a repair
 from __future__ import annotations
 
 import errno
-from socket import AF_INET, AF_INET6
+import struct
+from socket import AF_INET, AF_INET6, if_nametoindex
 from types import TracebackType
-from typing import Any, Final
-
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, IFA_F_NOPREFIXROUTE
+from typing import Final
 
 from dvipad.adapters import address_list
+from dvipad.adapters.bpf.rtnetlink import CREATE, REPLACE, attribute, change, open_netlink
 from dvipad.adapters.local_route import LocalRoute
 from dvipad.address import Address
 
@@ -30,29 +28,34 @@ ROUTE_S: Final = 0.1
 takes. One that another placed without our protocol has its route already, and none comes."""
 
 _OURS: Final = frozenset({PROTOCOL_HIDDEN, PROTOCOL_OWNED})
+_NEWLINK, _NEWADDR, _DELADDR = 16, 20, 21
+_LINK: Final = struct.Struct("=BxHiII")
+_ADDRESS: Final = struct.Struct("=BBBBI")
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO, _IFA_FLAGS, _IFA_PROTO = 1, 2, 6, 8, 11
 _SCOPE_HOST: Final = 254
-_FLAGS: Final = IFA_F_NODAD | IFA_F_NOPREFIXROUTE
-_FOREVER: Final = 0xFFFF_FFFF
+_FLAGS: Final = struct.pack("=I", 0x02 | 0x200)  # IFA_F_NODAD, IFA_F_NOPREFIXROUTE
+_DEPRECATED: Final = struct.pack("=IIII", 0, 0xFFFF_FFFF, 0, 0)
+"""``struct ifa_cacheinfo``: never preferred, valid for ever."""
 _IFF_UP: Final = 1
 
 
 class Addresses:
     """The DVIPAs on this node's interfaces, through one netlink socket.
 
-    Synchronous, to be made and used in one thread that runs no event loop. `uplink`: the
-    interface that carries owned IPv6 DVIPAs. Raises ``OSError`` when there is no such interface,
-    and ``NetlinkError`` when the kernel refuses.
+    Synchronous. `uplink`: the interface that carries owned IPv6 DVIPAs. Raises ``OSError`` when
+    there is no such interface, and when the kernel refuses something.
     """
 
     def __init__(self, uplink: str) -> None:
-        self._route: Any = IPRoute()
+        self._netlink = open_netlink()
         try:
-            self._loopback = self._index("lo")
-            self._uplink = self._index(uplink)
-            self._bring_up_loopback()
+            self._loopback = if_nametoindex("lo")
+            self._uplink = _index(uplink)
+            up = _LINK.pack(0, 0, self._loopback, _IFF_UP, _IFF_UP)
+            change(self._netlink, _NEWLINK, 0, up)
             self._mine = self._list_ours()
         except BaseException:
-            self._route.close()
+            self._netlink.close()
             raise
 
     def __enter__(self) -> Addresses:
@@ -68,7 +71,7 @@ class Addresses:
 
     def close(self) -> None:
         """Ends the netlink socket; the addresses stay."""
-        self._route.close()
+        self._netlink.close()
 
     def place(self, dvipa: Address, owned: bool) -> None:
         """Makes `dvipa` an address of this node, owned or hidden.
@@ -89,14 +92,18 @@ class Addresses:
                 self._delete(index, dvipa)
 
     def _replace(self, dvipa: Address, owned: bool, home: int) -> None:
-        self._route.addr(
-            "replace",
-            index=home,
-            address=str(dvipa),
-            prefixlen=dvipa.max_prefixlen,
-            proto=PROTOCOL_OWNED if owned else PROTOCOL_HIDDEN,
-            **self._attributes(dvipa),
-        )
+        """Deprecated (IPv6) or of host scope (IPv4): the kernel never chooses a DVIPA by itself
+        as the source of a connection."""
+        body = attribute(_IFA_ADDRESS, dvipa.packed)
+        if dvipa.version == 4:
+            head = _ADDRESS.pack(AF_INET, dvipa.max_prefixlen, 0, _SCOPE_HOST, home)
+            body += attribute(_IFA_LOCAL, dvipa.packed)
+        else:
+            head = _ADDRESS.pack(AF_INET6, dvipa.max_prefixlen, 0, 0, home)
+            body += attribute(_IFA_FLAGS, _FLAGS) + attribute(_IFA_CACHEINFO, _DEPRECATED)
+        protocol = PROTOCOL_OWNED if owned else PROTOCOL_HIDDEN
+        body += attribute(_IFA_PROTO, bytes((protocol,)))
+        change(self._netlink, _NEWADDR, CREATE | REPLACE, head + body)
 
     def remove(self, dvipa: Address) -> None:
         """Takes `dvipa` off this node's interfaces, wherever :meth:`place` put it. Idempotent."""
@@ -126,43 +133,23 @@ class Addresses:
     def _home(self, dvipa: Address, owned: bool) -> int:
         return self._uplink if owned and dvipa.version == 6 else self._loopback
 
-    def _attributes(self, dvipa: Address) -> dict[str, Any]:
-        """Deprecated (IPv6) or of host scope (IPv4): the kernel never chooses a DVIPA by itself
-        as the source of a connection."""
-        if dvipa.version == 4:
-            return {"family": AF_INET, "local": str(dvipa), "scope": _SCOPE_HOST}
-        return {
-            "family": AF_INET6,
-            "flags": _FLAGS,
-            "preferred_lft": 0,
-            "valid_lft": _FOREVER,
-        }
-
     def _delete(self, index: int, dvipa: Address) -> None:
         """What is not known to be ours stays: another may have placed it. Listing the kernel's
         addresses for each would take seconds where hundreds move at once."""
         if self._mine.pop((dvipa, index), None) is None:
             return
         family = AF_INET if dvipa.version == 4 else AF_INET6
+        head = _ADDRESS.pack(family, dvipa.max_prefixlen, 0, 0, index)
+        body = attribute(_IFA_ADDRESS, dvipa.packed) + attribute(_IFA_LOCAL, dvipa.packed)
         try:
-            self._route.addr(
-                "del",
-                index=index,
-                family=family,
-                address=str(dvipa),
-                prefixlen=dvipa.max_prefixlen,
-            )
-        except NetlinkError as error:
-            if error.code not in (errno.EADDRNOTAVAIL, errno.ENODEV):
+            change(self._netlink, _DELADDR, 0, head + body)
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.ENODEV):
                 raise
 
-    def _index(self, name: str) -> int:
-        found = self._route.link_lookup(ifname=name)
-        if not found:
-            raise OSError(errno.ENODEV, f"there is no interface {name}")
-        return int(found[0])
 
-    def _bring_up_loopback(self) -> None:
-        (link,) = self._route.get_links(self._loopback)
-        if not link["flags"] & _IFF_UP:
-            self._route.link("set", index=self._loopback, state="up")
+def _index(name: str) -> int:
+    try:
+        return if_nametoindex(name)
+    except OSError:
+        raise OSError(errno.ENODEV, f"there is no interface {name}") from None

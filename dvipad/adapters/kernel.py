@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias, assert_never
 
-from pyroute2.netlink.exceptions import NetlinkError
-
 from dvipad.adapters.addresses import Addresses
 from dvipad.adapters.announce import Announcer
 from dvipad.adapters.bind_events import BindSettings
@@ -201,12 +199,6 @@ class Kernel:
 
     def carry_out(self, effect: KernelEffect) -> Input | None:
         """Carry `effect` out; returns the answer of those that ask for one."""
-        try:
-            return self._carry_out(effect)
-        except NetlinkError as error:
-            raise OSError(error.code, str(error)) from error
-
-    def _carry_out(self, effect: KernelEffect) -> Input | None:
         match effect:
             case SetDvipa():
                 self._set_dvipa(effect)

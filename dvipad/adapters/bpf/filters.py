@@ -16,10 +16,10 @@ from typing import Final
 
 from dvipad.adapters.bpf.libbpf import BpfError
 from dvipad.adapters.bpf.rtnetlink import (
-    ACK,
     CREATE,
     DUMP,
     attribute,
+    change,
     messages,
     request,
 )
@@ -84,8 +84,7 @@ class Hook:
     ) -> None:
         info = self.priority << 16 | socket.htons(self.protocol)
         message = _TCMSG.pack(0, 0, ifindex, HANDLE, self.side, info) + body
-        for _answer in messages(netlink, request(kind, ACK | flags, message)):
-            pass
+        change(netlink, kind, flags, message)
 
     def _error(self, what: str, ifindex: int, error: OSError) -> BpfError:
         number = error.errno or errno.EIO

@@ -20,11 +20,11 @@ from dvipad.adapters.bpf.filters import DEVICE_INGRESS
 from dvipad.adapters.bpf.layout import Tunnel
 from dvipad.adapters.bpf.libbpf import BpfError, BpfObject
 from dvipad.adapters.bpf.rtnetlink import (
-    ACK,
     CREATE,
     EXCLUSIVE,
     attribute,
     attributes,
+    change,
     messages,
     open_netlink,
     request,
@@ -205,7 +205,7 @@ def _set_up(netlink: socket.socket, found: _Found) -> None:
     address = _ADDRESS.pack(socket.AF_INET, 32, 0, _SCOPE_HOST, found.ifindex)
     message = address + attribute(_IFA_LOCAL, DUMMY_ADDRESS)
     with suppress(FileExistsError):
-        _send(netlink, _NEWADDR, CREATE | EXCLUSIVE, message)
+        change(netlink, _NEWADDR, CREATE | EXCLUSIVE, message)
     flags = _IFF_UP | _IFF_NOARP
     if found.flags & flags == flags:
         return
@@ -213,16 +213,11 @@ def _set_up(netlink: socket.socket, found: _Found) -> None:
     with suppress(OSError):  # a host without IPv6
         body = attribute(_AF_SPEC, attribute(socket.AF_INET6, none))
         _change(netlink, _SETLINK, 0, found.ifindex, body)
-    _send(netlink, _SETLINK, 0, _LINK.pack(0, 0, found.ifindex, flags, flags))
+    change(netlink, _SETLINK, 0, _LINK.pack(0, 0, found.ifindex, flags, flags))
 
 
 def _change(netlink: socket.socket, kind: int, flags: int, ifindex: int, body: bytes = b"") -> None:
-    _send(netlink, kind, flags, _LINK.pack(0, 0, ifindex, 0, 0) + body)
-
-
-def _send(netlink: socket.socket, kind: int, flags: int, payload: bytes) -> None:
-    for _answer in messages(netlink, request(kind, ACK | flags, payload)):
-        pass
+    change(netlink, kind, flags, _LINK.pack(0, 0, ifindex, 0, 0) + body)
 
 
 def _explained(device: Wanted, error: OSError) -> BpfError:
