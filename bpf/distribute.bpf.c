@@ -204,7 +204,7 @@ static __always_inline int distribute(struct __sk_buff *skb, const struct ip *ip
 		return deliver(skb, outer, own->queue_mark);
 	if (verdict == THIS_NODE)
 		return deliver(skb, outer, own->seen_mark);
-	return forward(skb, verdict, ip, outer, own, segment.established && !segment.syn);
+	return forward(skb, verdict, ip, outer, segment.established && !segment.syn);
 }
 
 /* A packet for this node's XCF address with a tunnel's protocol number. On success `ip` is the
@@ -358,9 +358,7 @@ int dvipad_end(void *context)
 	__u32 zero = 0;
 	struct ending *ending = bpf_map_lookup_elem(&endings, &zero);
 
-	if (!ending)
-		return 0;
-	for (__u32 i = 0; i < ENDING_MAX && i < ending->count; i++)
-		ending->result[i] = end_connection(ending, &ending->keys[i]);
+	if (ending)
+		bpf_loop(ENDING_MAX, end_nth, &ending, 0); /* the verifier sees the body once */
 	return 0;
 }

@@ -26,4 +26,14 @@ static __always_inline __u8 end_connection(const struct ending *ending,
 	return END_DELETED;
 }
 
+static long end_nth(__u32 index, struct ending **argument)
+{
+	struct ending *ending = *argument;
+
+	if (index >= ENDING_MAX || index >= ending->count)
+		return 1;
+	ending->result[index] = end_connection(ending, &ending->keys[index]);
+	return 0;
+}
+
 #endif

@@ -17,6 +17,7 @@ from typing import IO, Any, Final, TypeVar
 from dvipad.address import Address
 from dvipad.cli.ask import Refused, ask
 from dvipad.lab import network
+from dvipad.lab.nursery import Nursery
 from dvipad.lab.paths import LabPaths, remove_pins
 from dvipad.lab.spec import (
     DEFAULT_PREFIX,
@@ -25,6 +26,7 @@ from dvipad.lab.spec import (
     LabError,
     LabSpec,
     node_settings,
+    pairs,
     profile_text,
     yaml_text,
 )
@@ -43,9 +45,13 @@ class Cluster:
     raise :class:`LabError` when the lab is not in the state that they need.
     """
 
-    def __init__(self, spec: LabSpec, *, daemons: bool = True) -> None:
-        """A lab that is not up yet; `daemons` False: hosts and links only."""
+    def __init__(
+        self, spec: LabSpec, *, daemons: bool = True, nursery: Nursery | None = None
+    ) -> None:
+        """A lab that is not up yet; `daemons` False: hosts and links only. Daemons are started
+        by `nursery`, if there is one: sooner."""
         self.spec = spec
+        self.nursery = nursery
         self.paths = LabPaths(spec.prefix)
         self.daemons = daemons
         self.wrapper: tuple[str, ...] = ()  # what daemons are run by
@@ -200,17 +206,24 @@ class Cluster:
         """Start the daemon of a host; returns its process id. It appends to the host's log."""
         if self.daemon_alive(name):
             raise LabError(f"{name}: the daemon runs already")
-        command = [sys.executable, "-m", "dvipad.cli.dvipad", "run"]
-        argv = [*self.wrapper, *command, str(self.paths.node_file(name))]
-        with self.paths.log(name).open("a") as log:
-            child = self.popen(name, argv, stdout=log, stderr=log)
-        self.paths.pid_file(name).write_text(f"{child.pid}\n")
+        pid = self._spawn_daemon(name, ["run", str(self.paths.node_file(name))])
+        self.paths.pid_file(name).write_text(f"{pid}\n")
         self.wait_until(  # until it has entered its namespace it would count as dead
-            lambda: child.poll() is not None or self.daemon_alive(name),
+            lambda: not alive(pid) or self.daemon_alive(name),
             READY_TIMEOUT_S,
             f"{name}: the daemon starts",
         )
-        return child.pid
+        return pid
+
+    def _spawn_daemon(self, name: str, arguments: Sequence[str]) -> int:
+        log = self.paths.log(name)
+        if self.nursery is not None and not self.wrapper:
+            self._require_powered(name)
+            where = self.namespace(name), arguments, self.environment(name)
+            return self.nursery.start(*where, self.paths.host(name), log)
+        argv = [*self.wrapper, sys.executable, "-m", "dvipad.cli.dvipad", *arguments]
+        with log.open("a") as output:
+            return self.popen(name, argv, stdout=output, stderr=output).pid
 
     def daemon_pid(self, name: str) -> int:
         """The process id of a host's daemon; raises :class:`LabError` when it does not run."""
@@ -287,11 +300,11 @@ class Cluster:
 
     def cut(self, one: str, other: str, *, one_way: bool = False) -> None:
         """Drop all packets between two hosts, or only those from `one` to `other`."""
-        self._change_cuts(self.cuts | _pairs(self.spec, one, other, one_way))
+        self._change_cuts(self.cuts | pairs(self.spec, one, other, one_way))
 
     def join(self, one: str, other: str, *, one_way: bool = False) -> None:
         """Undo :meth:`cut`."""
-        self._change_cuts(self.cuts - _pairs(self.spec, one, other, one_way))
+        self._change_cuts(self.cuts - pairs(self.spec, one, other, one_way))
 
     def loss(self, name: str, percent: float) -> None:
         """Lose `percent` of the packets from and to a host at random; 0 ends it."""
@@ -376,13 +389,6 @@ class Cluster:
             }
             for host in self.spec.hosts()
         ]
-
-
-def _pairs(spec: LabSpec, one: str, other: str, one_way: bool) -> set[tuple[str, str]]:
-    first, second = spec.host(one).name, spec.host(other).name
-    if first == second:
-        raise LabError(f"{first}: a host has no path to itself")
-    return {(first, second)} if one_way else {(first, second), (second, first)}
 
 
 def destroy(prefix: str) -> None:

@@ -281,3 +281,11 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def yaml_text(settings: Mapping[str, Any]) -> str:
     """A node file's text."""
     return yaml.safe_dump(dict(settings), sort_keys=False)
+
+
+def pairs(spec: LabSpec, one: str, other: str, one_way: bool) -> set[tuple[str, str]]:
+    """The ways between two hosts that a cut closes: (from, to)."""
+    first, second = spec.host(one).name, spec.host(other).name
+    if first == second:
+        raise LabError(f"{first}: a host has no path to itself")
+    return {(first, second)} if one_way else {(first, second), (second, first)}

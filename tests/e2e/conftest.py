@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 
 from dvipad.lab.cluster import Cluster
+from dvipad.lab.nursery import Nursery
 from dvipad.lab.spec import LabSpec
 
 MakeCluster = Callable[..., Cluster]
@@ -39,14 +40,22 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """What the daemons of the tests' clusters are forked from."""
+    made = Nursery()
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def make_cluster(request: pytest.FixtureRequest) -> Iterator[MakeCluster]:
+def make_cluster(request: pytest.FixtureRequest, nursery: Nursery) -> Iterator[MakeCluster]:
     """Makes clusters that are up: `make_cluster(daemons=False, targets=2, …)`, see LabSpec."""
     made: list[Cluster] = []
 
     def make(*, daemons: bool = True, **options: Any) -> Cluster:
         options.setdefault("prefix", f"e{os.getpid()}-{next(_NUMBERS)}")
-        cluster = Cluster(LabSpec(**options), daemons=daemons)
+        cluster = Cluster(LabSpec(**options), daemons=daemons, nursery=nursery)
         made.append(cluster)
         cluster.up()
         return cluster
