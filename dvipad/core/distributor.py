@@ -30,6 +30,11 @@ made them may not have reached the target yet."""
 ISOLATED_MS = 4_000
 """For so long services stay as they are when no peer is heard of any more: a node that is cut off
 sees within three seconds that another one has its DVIPA, and yields."""
+KEEP_MS = 1_000
+"""A service keeps its last targets for so long after one of them fell silent or came back: the
+others fall silent moments later when it is this node that is cut off, and who came back says what
+it serves moments later. A refusal would reach the clients' applications; a packet in vain does
+not."""
 
 
 class Distributor:
@@ -49,6 +54,7 @@ class Distributor:
         self._purged: set[str] = set()
         self._adopted: dict[tuple[Address, int], tuple[Address, ...]] = {}
         self._hold_until_ms = 0
+        self._keep_until_ms = 0
         self._grounds: dict[Address, tuple[object, ...]] = {}
         """What the services of a DVIPA were made of; without a change they are the same."""
         self._waiting: dict[Address, None] = {}
@@ -102,8 +108,28 @@ class Distributor:
             return
         grounds = (rows, self._alive, self._dpt.edition(dvipa))
         if self._grounds.get(dvipa) != grounds:
-            self._grounds[dvipa] = grounds
-            self._change(dvipa, self._dpt.services(dvipa, rows, self._alive))
+            wanted = self._dpt.services(dvipa, rows, self._alive)
+            kept = self._last_targets(dvipa, rows, wanted)
+            self._grounds[dvipa] = () if kept else grounds  # what is kept is looked at again
+            self._change(dvipa, wanted | kept)
+
+    def _last_targets(
+        self, dvipa: Address, rows: tuple[Distribute, ...], wanted: Mapping[int, Service]
+    ) -> dict[int, Service]:
+        """Services that would have no target any more, and keep those that they have for now."""
+        peers = {peer.member.xcf: peer for peer in self._context.membership if not peer.left}
+        kept: dict[int, Service] = {}
+        for port, known in self.services_of(dvipa).items():
+            empty = port not in wanted or not wanted[port].ring
+            if not (
+                empty and known.ring and covering(rows, port) and peers.keys() >= {*known.ring}
+            ):
+                continue
+            until_ms = max(peers[xcf].since_ms for xcf in known.ring) + KEEP_MS
+            if self._context.now_ms < until_ms:
+                kept[port] = known
+                self._keep_until_ms = max(self._keep_until_ms, until_ms)
+        return kept
 
     def _change(self, dvipa: Address, wanted: dict[int, Service]) -> None:
         """The services of `dvipa` are those `wanted` from now on."""
@@ -241,7 +267,7 @@ class Distributor:
 
     def deadlines(self) -> list[int]:
         """When `expire` has something to do."""
-        return [self._hold_until_ms, self._isolated_until_ms()] + [
+        return [self._hold_until_ms, self._keep_until_ms, self._isolated_until_ms()] + [
             peer.since_ms + FORGET_MS
             for peer in self._context.membership
             if peer.life is Life.DEAD and peer.member.name not in self._purged

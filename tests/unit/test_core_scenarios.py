@@ -12,7 +12,7 @@ from dvipad.core.context import (
     SHOW_AGAIN_MS,
     NodeSettings,
 )
-from dvipad.core.distributor import ISOLATED_MS
+from dvipad.core.distributor import ISOLATED_MS, KEEP_MS
 from dvipad.core.effects import (
     Announce,
     Decision,
@@ -169,6 +169,30 @@ def test_a_node_that_hears_nobody_any_more_refuses_nobody_at_once() -> None:
     made.settle()
     assert made.of("lb1", SetService) == [], "it is cut off itself"
     made.pass_time(made.now_ms + ISOLATED_MS)
+    assert made.of("lb1", SetService) == [SetService(DVIPA, 80, (), False)]
+
+
+def test_targets_that_fall_silent_before_the_backup_does_are_kept() -> None:
+    made = cluster()
+    made.done.clear()
+    for name in ("t1", "t2"):
+        made.feed("lb1", PeerDown(name, DownReason.SILENT))
+    made.settle()
+    last = made.of("lb1", SetService)[-1]
+    assert isinstance(last, SetService) and last.ring, "the backup falls silent a moment later"
+    made.pass_time(made.now_ms + KEEP_MS)
+    assert made.of("lb1", SetService)[-1] == SetService(DVIPA, 80, (), False)
+
+
+def test_a_target_that_comes_back_is_kept_until_it_says_what_it_serves() -> None:
+    made = cluster()
+    made.feed("lb1", PeerDown("t1", DownReason.GOODBYE))
+    made.settle()
+    made.done.clear()
+    made.feed("lb1", PeerDown("t2", DownReason.SILENT))
+    made.feed("lb1", PeerUp(Member("t2", XCF["t2"], 1), 1))
+    assert made.of("lb1", SetService) == []
+    made.pass_time(made.now_ms + KEEP_MS)
     assert made.of("lb1", SetService) == [SetService(DVIPA, 80, (), False)]
 
 
