@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from dvipad.adapters.bpf.tc import test_run
 from dvipad.adapters.bpf.worker_view import WorkerView
 from dvipad.address import pack
 from tests.e2e.dvs_network import inside
@@ -103,13 +104,14 @@ def test_a_cpu_with_more_syns_than_the_budget_hands_none_to_the_worker() -> None
         serve(made, TARGETS[4], offload=False)
         worker = WorkerView.open(made.plane.settings.pin_dir)
         worker.beat(time.monotonic_ns())
-        refused = 0
-        for port in range(500):  # 100 a second are allowed on a CPU
-            made.ingress(*from_client(4, "S", port=1 + port))
-            worker.settle()
-            refused += made.counted().get("worker_budget", 0)
+        program = made.plane.program_fd("dvipad_ingress")
+        syns = [frame(*from_client(4, "S", port=1 + port)) for port in range(500)]
+        with inside(made.netns):
+            for syn in syns:  # 100 a second are allowed on a CPU
+                test_run(program, syn)
+                worker.settle()
         worker.close()
-    assert refused > 450
+        assert made.plane.counters()["worker_budget"] > 450
 
 
 def test_a_dead_worker_and_a_budget() -> None:
