@@ -13,14 +13,16 @@ import time
 import tty
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 from rich.live import Live
 
 from dvipad.cli.ask import Refused, ask
-from dvipad.cli.screen import SORTS, Sight, screen
+from dvipad.cli.screen import SORTS, Row, Sight, screen
 
+EVENTS_SHOWN: Final = 20
 _EPILOG: Final = """\
 keys: q quit, s sort targets by another column, / filter by a word (Enter ends it, empty: all)
 When the daemon is away it is waited for. When standard output is no terminal, or with --once, the
@@ -89,20 +91,31 @@ class _Keys:
             self.sort = SORTS[(SORTS.index(self.sort) + 1) % len(SORTS)]
 
 
-def _look(arguments: argparse.Namespace, before: Sight | None) -> Sight:
-    path = arguments.socket
+def look(path: Path, before: Sight | None) -> Sight:
+    """Asks the daemon at the control socket `path`; raises ``Refused``."""
     view = ask(path, {"command": "view"})["view"]
     counters = ask(path, {"command": "counters"})
     counters.pop("ok")
-    events = ask(path, {"command": "events", "after": 0})["events"][-20:]
-    return Sight(time.monotonic(), view, counters, events, before and before.alone())
+    return Sight(
+        time.monotonic(), view, counters, _last_events(path, before), before and before.alone()
+    )
+
+
+def _last_events(path: Path, before: Sight | None) -> list[Row]:
+    """The newest ones; of the thousand that a daemon keeps, only what may be shown is asked for."""
+    seen = before.events[-1]["number"] if before and before.events else 0
+    answer = ask(path, {"command": "events", "after": max(0, seen - EVENTS_SHOWN)})
+    if answer["newest"] < seen:  # another daemon, which counts anew
+        answer = ask(path, {"command": "events", "after": 0})
+    rows: list[Row] = answer["events"]
+    return rows[-EVENTS_SHOWN:]
 
 
 def _run(arguments: argparse.Namespace) -> None:
     if arguments.once or arguments.json or not sys.stdout.isatty() or not sys.stdin.isatty():
-        first = _look(arguments, None)
+        first = look(arguments.socket, None)
         time.sleep(arguments.interval)
-        sight = _look(arguments, first)
+        sight = look(arguments.socket, first)
         if arguments.json:
             print(json.dumps(sight.as_json(), indent=2))
             return
@@ -124,7 +137,7 @@ def _live(arguments: argparse.Namespace) -> None:
         while not keys.quit:
             trouble = ""
             try:
-                sight = _look(arguments, sight)
+                sight = look(arguments.socket, sight)
             except Refused as error:
                 trouble = f"waiting for the daemon: {error}"
             until = time.monotonic() + arguments.interval
