@@ -1,0 +1,99 @@
+"""The agent: looks at node and servers once in an interval, and says what they have to spare."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from pathlib import PurePosixPath
+from typing import Final, TypeAlias
+
+from dvipad.address import Address
+from dvipad.agents.formula import Reading, weight_of
+from dvipad.agents.sampler import Sampler, Sighting
+from dvipad.agents.snapshot import between
+from dvipad.agents.steady import Steady
+from dvipad.wire.messages import ServerWeight, Weights
+
+HOLDS: Final = 3
+"""Intervals for which what is told holds."""
+SERVERS_MAX: Final = 1_024
+"""Servers that are told of; for further ones the node's weight stands."""
+STRANGERS_AGAIN: Final = 30
+"""Intervals after which a cgroup that was not found is looked for again."""
+
+Listeners: TypeAlias = Mapping[tuple[Address | None, int], Collection[int]]
+"""By (address, port) of listening sockets: the ids of their cgroups."""
+
+
+class WorkloadAgent:
+    """Keeps what it saw last. `interval_ms`: how often `look` is called. `counters`: looks,
+    and those at which nothing could be read."""
+
+    def __init__(self, sampler: Sampler, interval_ms: int) -> None:
+        self._sampler = sampler
+        self._interval_ms = interval_ms
+        self._last: Sighting | None = None
+        self._host = Steady()
+        self._steady: dict[PurePosixPath, Steady] = {}
+        self.counters: Counter[str] = Counter(looks=0, unreadable=0)
+        self.reading: Reading | None = None
+        """Of the node, in the last interval."""
+
+    def look(self, listeners: Listeners, announced: int | None) -> Weights | None:
+        """One look; None while nothing can be said: at the first, and when nothing is readable.
+
+        `announced`: what the operator says the weight is.
+        """
+        self.counters["looks"] += 1
+        if self.counters["looks"] % STRANGERS_AGAIN == 0:
+            self._sampler.cgroups.forget_strangers()
+        groups = {key: self._named(numbers) for key, numbers in listeners.items()}
+        before = self._last
+        now = self._last = self._sampler.look(frozenset().union(*groups.values()))
+        if now is None:
+            self.counters["unreadable"] += 1
+        self.reading = between(before.node, now.node) if before and now else None
+        if before is None or now is None or self.reading is None:
+            return self._announced_alone(announced)
+        weights = self._servers(before, now)
+        told = [
+            ServerWeight(address, port, round(sum(found) / len(found)))
+            for (address, port), names in groups.items()
+            if (found := [weights[name] for name in names if name in weights])
+        ]
+        told.sort(key=lambda server: (server.port, str(server.address)))
+        return Weights(
+            HOLDS * self._interval_ms,
+            self._host.step(weight_of(self.reading)),
+            max(1, round(1000 * self.reading.capacity)),
+            tuple(told[:SERVERS_MAX]),
+            announced,
+        )
+
+    def _announced_alone(self, announced: int | None) -> Weights | None:
+        """An operator's word needs no reading."""
+        if announced is None:
+            return None
+        return Weights(HOLDS * self._interval_ms, None, 1, (), announced)
+
+    def _named(self, numbers: Collection[int]) -> frozenset[PurePosixPath]:
+        names = (self._sampler.cgroups.name_of(number) for number in numbers)
+        return frozenset(name for name in names if name is not None)
+
+    def _servers(self, before: Sighting, now: Sighting) -> dict[PurePosixPath, int]:
+        """The weight of each cgroup with servers in it, of those that were there before."""
+        found = {}
+        for name, snapshot in now.servers.items():
+            earlier = before.servers.get(name)
+            reading = between(earlier, snapshot) if earlier else None
+            if reading is not None:
+                weight = weight_of(reading) * _part(reading, self.reading)
+                found[name] = self._steady.setdefault(name, Steady()).step(weight)
+        self._steady = {name: self._steady[name] for name in found}
+        return found
+
+
+def _part(server: Reading, node: Reading | None) -> float:
+    """What part of its node's capacity a server may use: weights are of the node's."""
+    whole = node.capacity if node else 0.0
+    return server.capacity / whole if whole > 0 else 1.0
