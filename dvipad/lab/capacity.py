@@ -1,7 +1,7 @@
 """Hosts of a lab with less CPU than the machine: cgroups with a limit.
 
-The limit is cpu.max of version 2. Where the machine has the CPU controller in version 1, it is there,
-and a cgroup of version 2 beside it has the counters.
+The limit is cpu.max of version 2. Where the machine has the CPU controller in version 1, it is
+there, and a cgroup of version 2 beside it has the counters.
 """
 
 from __future__ import annotations
