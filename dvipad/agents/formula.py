@@ -8,10 +8,12 @@
 `own`: what the servers behind the DVIPAs use themselves. They can have that as well, so a weight
 does not fall because connections are served: else a target that gets many would lose them again
 to the others, and these to it. `low`: what runs at low priority (nice) gives way, half of it
-counts. `fair`: where nothing is free, a task that comes still gets its turn among `runnable`
-others. `cpu`, `memory`, `io`: shares of time in which tasks waited for them (PSI): of CPU those in
-which some did, of memory and I/O those in which all did. `available`: share of memory that is
-left; below a tenth it cuts the weight, and with no memory left the weight is 0.
+counts. `fair`: where nothing is free, one task still gets its turns of a CPU, beside as many others
+as run or could: min(1, capacity) / (1 + others / capacity).
+
+`cpu`, `memory`, `io`: shares of time in which tasks waited for them (PSI): of CPU those in which
+some did, of memory and I/O those in which all did. `available`: share of memory that is left; below
+a tenth it cuts the weight, and with no memory left the weight is 0.
 
 All of it is of one interval. A reading that a host does not have is as if nothing was wrong.
 """
@@ -95,7 +97,9 @@ def _room(reading: Reading, capacity: float) -> float:
     room = free + max(0.0, reading.own) + LOW_COUNTS * max(0.0, reading.low)
     if reading.runnable is None:
         return room
-    return max(room, capacity * capacity / (capacity + max(0.0, reading.runnable)))
+    least = min(reading.levels, key=lambda level: level.limit)
+    others = max(0.0, reading.runnable, least.used - reading.own)
+    return max(room, min(1.0, capacity) / (1 + others / capacity))
 
 
 def _share(value: float) -> float:
