@@ -72,6 +72,23 @@ class Reading:
         """CPUs that there are at the most."""
         return min((level.limit for level in self.levels), default=0.0)
 
+    @property
+    def free(self) -> float:
+        """CPUs that nobody used."""
+        return max(0.0, min((level.limit - level.used for level in self.levels), default=0.0))
+
+    def figures(self) -> tuple[tuple[str, float], ...]:
+        """What it is made of, by name, for those who look."""
+        return (
+            ("free", self.free),
+            ("own", self.own),
+            ("low", self.low),
+            ("cpu_wait", self.stalls.cpu),
+            ("memory_wait", self.stalls.memory),
+            ("io_wait", self.stalls.io),
+            ("memory_left", self.available),
+        )
+
 
 def weight_of(reading: Reading) -> float:
     """The weight, 0 to 64, not rounded. It is 0 only without memory, or without any CPU."""
@@ -93,8 +110,7 @@ def weight_of(reading: Reading) -> float:
 
 def _room(reading: Reading, capacity: float) -> float:
     """CPUs that connections can have."""
-    free = max(0.0, min(level.limit - level.used for level in reading.levels))
-    room = free + max(0.0, reading.own) + LOW_COUNTS * max(0.0, reading.low)
+    room = reading.free + max(0.0, reading.own) + LOW_COUNTS * max(0.0, reading.low)
     if reading.runnable is None:
         return room
     least = min(reading.levels, key=lambda level: level.limit)
