@@ -146,8 +146,8 @@ NODE: Final = (
     _gauge(
         "workload",
         "What this node's own weight is made of, in the last interval. CPUs: free, own (used by "
-        "servers of DVIPAs), low (at low priority). Shares of time: cpu_wait, memory_wait, io_wait; "
-        "of memory: memory_left",
+        "servers of DVIPAs), low (at low priority). Shares of time: cpu_wait, memory_wait, "
+        "io_wait, and of memory: memory_left",
         "what",
     ),
     _counter("workload_lapsed", "Nodes that did not say any more what they have to spare"),
