@@ -113,7 +113,7 @@ class Distributor:
         grounds = (rows, self._alive, self._dpt.edition(dvipa), weighed)
         if self._grounds.get(dvipa) != grounds:
             self._grounds[dvipa] = grounds
-            before = self._rings(dvipa)
+            before = {} if all(row.auto_switch_back for row in rows) else self._rings(dvipa)
             self._change(dvipa, self._dpt.services(dvipa, rows, self._alive, before))
 
     def _rings(self, dvipa: Address) -> dict[int, Ring]:
