@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Final, TypeAlias
 
 from dvipad.address import Address
 from dvipad.agents.formula import Reading, weight_of
 from dvipad.agents.sampler import Sampler, Sighting
-from dvipad.agents.snapshot import between
+from dvipad.agents.snapshot import SHORTEST_S, between
 from dvipad.agents.steady import Steady
 from dvipad.wire.messages import ServerWeight, Weights
 
@@ -33,6 +34,7 @@ class WorkloadAgent:
         self._sampler = sampler
         self._interval_ms = interval_ms
         self._last: Sighting | None = None
+        self._said: Weights | None = None
         self._host = Steady()
         self._steady: dict[PurePosixPath, Steady] = {}
         self.counters: Counter[str] = Counter(looks=0, unreadable=0)
@@ -48,8 +50,10 @@ class WorkloadAgent:
         if self.counters["looks"] % STRANGERS_AGAIN == 0:
             self._sampler.cgroups.forget_strangers()
         groups = {key: self._named(numbers) for key, numbers in listeners.items()}
-        before = self._last
-        now = self._last = self._sampler.look(frozenset().union(*groups.values()))
+        before, now = self._last, self._sampler.look(frozenset().union(*groups.values()))
+        if before and now and now.node.at_s - before.node.at_s < SHORTEST_S:
+            return self._announced_alone(announced)
+        self._last, self._said = now, None
         if now is None:
             self.counters["unreadable"] += 1
         self.reading = between(before.node, now.node) if before and now else None
@@ -62,16 +66,19 @@ class WorkloadAgent:
             if (found := [weights[name] for name in names if name in weights])
         ]
         told.sort(key=lambda server: (server.port, str(server.address)))
-        return Weights(
+        self._said = Weights(
             HOLDS * self._interval_ms,
             self._host.step(weight_of(self.reading)),
             max(1, round(1000 * self.reading.capacity)),
             tuple(told[:SERVERS_MAX]),
             announced,
         )
+        return self._said
 
     def _announced_alone(self, announced: int | None) -> Weights | None:
-        """An operator's word needs no reading."""
+        """An operator's word needs no reading; what was measured just before still holds."""
+        if self._said is not None:
+            return replace(self._said, announced=announced)
         if announced is None:
             return None
         return Weights(HOLDS * self._interval_ms, None, 1, (), announced)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -125,6 +126,18 @@ def test_nothing_to_read_says_nothing_but_what_is_announced(machine: Machine) ->
     assert agent.counters["unreadable"] == 3
     told = agent.look({}, 5)
     assert told is not None and (told.host, told.announced) == (None, 5)
+
+
+def test_an_order_at_once_does_not_lose_what_was_measured(machine: Machine) -> None:
+    agent = machine.agent()
+    agent.look({}, None)
+    machine.now_s += 1
+    measured = agent.look({}, None)
+    machine.now_s += 0.01
+    told = agent.look({}, 20)
+    assert measured is not None and told == replace(measured, announced=20)
+    machine.now_s += 1
+    assert agent.look({}, 20) == told
 
 
 def test_more_servers_than_a_message_may_have(machine: Machine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
@@ -49,7 +50,8 @@ def weights(host: int | None, millicpus: int = 2000, **more: object) -> Measured
 
 def cluster(method: DistMethod, **options: bool) -> Cluster:
     targets = STANDBY if method is DistMethod.HOTSTANDBY else LISTED
-    row = Distribute(DVIPA, (PortRange(80, 80),), targets, method, **options)  # type: ignore[arg-type]
+    plain = Distribute(DVIPA, (PortRange(80, 80),), targets, method)
+    row = replace(plain, **options)  # type: ignore[arg-type]
     made = Cluster(
         "lb1",
         "lb2",
@@ -164,7 +166,11 @@ def test_what_does_not_change_is_said_again_before_it_lapses() -> None:
         told(made, "t1", weights(60))
         made.pass_time(made.now_ms + HOLDS_MS // 3)
         assert set(made.nodes["lb1"].workloads.known()) == {"t1"}
-    said = [each for each in made.of("t1", Broadcast) if isinstance(each.message, Weights)]  # type: ignore[attr-defined]
+    said = [
+        effect
+        for effect in made.done["t1"]
+        if isinstance(effect, Broadcast) and isinstance(effect.message, Weights)
+    ]
     assert 4 <= len(said) <= 6
 
 
