@@ -12,8 +12,9 @@ counts. `fair`: where nothing is free, one task still gets its turns of a CPU, b
 as run or could: min(1, capacity) / (1 + others / capacity).
 
 `cpu`, `memory`, `io`: shares of time in which tasks waited for them (PSI): of CPU those in which
-some did, of memory and I/O those in which all did. `available`: share of memory that is left; below
-a tenth it cuts the weight, and with no memory left the weight is 0.
+some did (of servers of DVIPAs, where these are known), of memory and I/O those in which all did.
+`available`: share of memory that is left; below a tenth it cuts the weight, and with no memory left
+the weight is 0.
 
 All of it is of one interval. A reading that a host does not have is as if nothing was wrong.
 """

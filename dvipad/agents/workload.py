@@ -56,10 +56,12 @@ class WorkloadAgent:
         self._last, self._said = now, None
         if now is None:
             self.counters["unreadable"] += 1
-        self.reading = between(before.node, now.node) if before and now else None
-        if before is None or now is None or self.reading is None:
+        node = between(before.node, now.node) if before and now else None
+        servers = _servers(before, now) if before and now else {}
+        self.reading = None if node is None else _served(node, servers)
+        if self.reading is None:
             return self._announced_alone(announced)
-        weights = self._servers(before, now)
+        weights = self._weights(servers, self.reading.capacity)
         told = [
             ServerWeight(address, port, round(sum(found) / len(found)))
             for (address, port), names in groups.items()
@@ -87,20 +89,31 @@ class WorkloadAgent:
         names = (self._sampler.cgroups.name_of(number) for number in numbers)
         return frozenset(name for name in names if name is not None)
 
-    def _servers(self, before: Sighting, now: Sighting) -> dict[PurePosixPath, int]:
-        """The weight of each cgroup with servers in it, of those that were there before."""
-        found = {}
-        for name, snapshot in now.servers.items():
-            earlier = before.servers.get(name)
-            reading = between(earlier, snapshot) if earlier else None
-            if reading is not None:
-                weight = weight_of(reading) * _part(reading, self.reading)
-                found[name] = self._steady.setdefault(name, Steady()).step(weight)
-        self._steady = {name: self._steady[name] for name in found}
-        return found
+    def _weights(
+        self, servers: Mapping[PurePosixPath, Reading], capacity: float
+    ) -> dict[PurePosixPath, int]:
+        """Weights of servers, by cgroup; like the node's, they are of the node's `capacity`."""
+        self._steady = {name: self._steady.get(name) or Steady() for name in servers}
+        return {
+            name: self._steady[name].step(weight_of(reading) * reading.capacity / capacity)
+            for name, reading in servers.items()
+        }
 
 
-def _part(server: Reading, node: Reading | None) -> float:
-    """What part of its node's capacity a server may use: weights are of the node's."""
-    whole = node.capacity if node else 0.0
-    return server.capacity / whole if whole > 0 else 1.0
+def _servers(before: Sighting, now: Sighting) -> dict[PurePosixPath, Reading]:
+    """Of each cgroup with servers in it that was there before."""
+    readings = {
+        name: between(before.servers[name], snapshot)
+        for name, snapshot in now.servers.items()
+        if name in before.servers
+    }
+    return {name: reading for name, reading in readings.items() if reading is not None}
+
+
+def _served(node: Reading, servers: Mapping[PurePosixPath, Reading]) -> Reading:
+    """The node's reading; of waiting for CPU what its servers had to, if they are known: a job
+    beside them that waits for its own limit is in nobody's way."""
+    if not servers:
+        return node
+    waited = max(reading.stalls.cpu for reading in servers.values())
+    return replace(node, stalls=replace(node.stalls, cpu=waited))

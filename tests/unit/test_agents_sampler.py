@@ -109,6 +109,25 @@ def test_a_node_that_is_a_cgroup(machine: Machine) -> None:
     assert told.servers == (ServerWeight(None, 80, 32),)
 
 
+def test_a_job_that_waits_for_its_own_limit_is_in_nobodys_way(machine: Machine) -> None:
+    agent = machine.agent(cgroup="/node", cpus=1.0)
+    for turn in (0, 1):
+        machine.now_s += 2 * turn
+        machine.group(
+            "node", cpu__stat=usage(0), cpu__pressure=PSI.format(some=2_000_000 * turn, full=0)
+        )
+        waited = PSI.format(some=500_000 * turn, full=0)
+        number = machine.group("node/web", cpu__stat=usage(0), cpu__pressure=waited)
+        known = agent.look({(None, 80): {number}}, None)
+    assert known is not None and known.host == 56  # the server waited for a quarter of the time
+    unknown = machine.agent(cgroup="/node", cpus=1.0)
+    unknown.look({}, None)
+    machine.now_s += 2
+    machine.group("node", cpu__pressure=PSI.format(some=4_000_000, full=0))
+    told = unknown.look({}, None)
+    assert told is not None and told.host == 32
+
+
 def test_without_psi_and_cgroups_what_there_is_counts(machine: Machine, tmp_path: Path) -> None:
     settings_ = SamplerSettings(proc=machine.proc)
     agent = WorkloadAgent(Sampler(settings_, Cgroups(None), lambda: machine.now_s), 1000)
