@@ -52,6 +52,7 @@ from dvipad.setup import (
     queue_settings,
 )
 from dvipad.wire.events import MeshEvent, PeerDown, PeerUp
+from dvipad.workload import Workload
 
 LEASE_INTERVAL_S: Final = 0.05
 REPAIR_INTERVAL_S: Final = 1.0
@@ -106,6 +107,7 @@ class Daemon:
         self.queue = self._queue_keeper(settings.plane.queue_mark)
         self.operator = Operator(self)
         self.care = Care(self)
+        self.workload = Workload(self)
         ends = (self.feed, self._left.set, self._heard, self.care.prober.probe)
         self.runner = Runner(self.kernel, self.thread, self.mesh, *ends)
         self._orders_file = OrdersFile(self.config.paths.run, self.config.paths.state)
@@ -185,6 +187,7 @@ class Daemon:
         self._spawn(self._every(LEASE_INTERVAL_S, self._renew_lease))
         self._spawn(self._repair())
         self._spawn(self.care.run())
+        self._spawn(self.workload.run())
         if self._guard is not None:
             self._spawn(keep_guard(self._guard, self._commands))
         if self.queue is not None:
@@ -212,6 +215,7 @@ class Daemon:
         await self.operator.stop()
         self.thread.shutdown()
         self.care.close()
+        self.workload.close()
         self._commands.shutdown()
         log.info("left%s", "" if idle else ", hidden addresses stay for their connections")
 

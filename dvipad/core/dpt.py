@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dvipad.address import Address
 from dvipad.config.model import DistMethod, Distribute, TargetSpec
-from dvipad.core.methods import Choice, ring
+from dvipad.core.methods import Choice, Ring, comparable, ring
+from dvipad.core.workload import MEASURED, Source, Spare, Workloads
 from dvipad.wire.messages import SrvStat
 
 
@@ -21,12 +22,17 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class DptRow:
-    """A target of (DVIPA, port): `ready` listeners; 0 is a candidate that gets nothing."""
+    """A target of (DVIPA, port): `ready` listeners; 0 is a candidate that gets nothing.
+
+    Turns are in the proportion of `weight`, which comes from `source`. `standby_rank`: HOTSTANDBY.
+    """
 
     name: str
     xcf: Address
     ready: int
     weight: int
+    source: Source = Source.CONFIGURED
+    standby_rank: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +42,14 @@ class Service:
     method: DistMethod
     offload: bool
     rows: tuple[DptRow, ...]
-    ring: tuple[Address, ...]
+    ring: Ring
 
 
 class Dpt:
     """SRVSTAT of every node, kept on all nodes: a backup knows the targets before it needs them."""
 
-    def __init__(self) -> None:
+    def __init__(self, workloads: Workloads) -> None:
+        self._workloads = workloads
         self._ready: dict[str, dict[Address, dict[int, int]]] = {}
         self._changes: dict[Address, int] = {}
         self._forgotten = 0
@@ -76,8 +83,12 @@ class Dpt:
         dvipa: Address,
         distributes: tuple[Distribute, ...],
         candidates: Iterable[Candidate],
+        before: Mapping[int, Ring],
     ) -> dict[int, Service]:
-        """The distribution of every port that is listed or that a candidate listens on."""
+        """The distribution of every port that is listed or that a candidate listens on.
+
+        `before`: rings that are in force.
+        """
         known = sorted(candidates, key=lambda candidate: candidate.name)
         ports = {port for node in known for port in self.ready(node.name, dvipa)}
         listed = {
@@ -91,21 +102,55 @@ class Dpt:
         for port in sorted(ports | listed):
             row = covering(distributes, port)
             if row is not None:
-                services[port] = self._service(row, port, known)
+                services[port] = self._service(row, port, known, before.get(port, ()))
         return services
 
-    def _service(self, row: Distribute, port: int, nodes: list[Candidate]) -> Service:
-        rows: list[DptRow] = []
-        choices: list[Choice] = []
-        for node in nodes:
-            spec = target_spec(row, node.xcf)
-            if spec is None:
-                continue
-            ready = self.ready(node.name, row.dvipa).get(port, 0)
-            rows.append(DptRow(node.name, node.xcf, ready, spec.weight))
-            if ready > 0:
-                choices.append(Choice(node.xcf, spec.weight, spec.standby_rank))
-        return Service(row.method, row.offload, tuple(rows), ring(row.method, choices))
+    def _service(self, row: Distribute, port: int, nodes: list[Candidate], before: Ring) -> Service:
+        named = [(node, spec) for node in nodes if (spec := target_spec(row, node.xcf))]
+        ready = [self.ready(node.name, row.dvipa).get(port, 0) for node, _ in named]
+        weighed = self._weigh(row, port, named, ready)
+        rows = tuple(
+            DptRow(node.name, node.xcf, listeners, weight, source, spec.standby_rank)
+            for (node, spec), listeners, (weight, source) in zip(named, ready, weighed, strict=True)
+        )
+        choices = [
+            Choice(
+                each.xcf,
+                each.weight,
+                each.standby_rank,
+                each.weight > 0 or not row.health_switch,
+            )
+            for each in rows
+            if each.ready > 0
+        ]
+        stay = before[0] if before and not row.auto_switch_back else None
+        return Service(row.method, row.offload, rows, ring(row.method, choices, stay))
+
+    def _weigh(
+        self,
+        row: Distribute,
+        port: int,
+        named: Sequence[tuple[Candidate, TargetSpec]],
+        ready: Sequence[int],
+    ) -> list[tuple[int, Source]]:
+        """Weight and its source of each target; those without a listener do not count for others'
+        weights."""
+        if row.method not in MEASURED:
+            return [(spec.weight, Source.CONFIGURED) for _, spec in named]
+        known = [self._workloads.spare(row.method, node.name, row.dvipa, port) for node, _ in named]
+        serving = [spare for spare, count in zip(known, ready, strict=True) if count > 0]
+        weights = iter(comparable([_figure(spare) for spare in serving]))
+        return [
+            (
+                next(weights) if count > 0 else spare.weight if spare else 0,
+                spare.source if spare else Source.DEFAULT,
+            )
+            for spare, count in zip(known, ready, strict=True)
+        ]
+
+
+def _figure(spare: Spare | None) -> tuple[int, int] | None:
+    return None if spare is None else (spare.weight, spare.millicpus)
 
 
 def covering(distributes: tuple[Distribute, ...], port: int) -> Distribute | None:
