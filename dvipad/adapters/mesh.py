@@ -178,6 +178,10 @@ class MeshTransport:
             if (connection := self._connections.get(link.connection_id)) is not None
         ]
 
+    def misfits(self) -> dict[Address, str]:
+        """Hosts whose daemon is refused, and why."""
+        return self.mesh.misfits.reasons(self._now_ms())
+
     # --- what connections report --------------------------------------------------------------
 
     def made(self, connection: _Connection) -> None:

@@ -12,6 +12,8 @@ from dvipad.wire.messages import Status
 
 MAX_MISFITS: Final = 128
 """Addresses of which is remembered why they are refused; the oldest makes room."""
+FORGET_MS: Final = 60_000
+"""Who did not try again for so long has gone."""
 _MISFITS: Final = (Fault.VERSION, Fault.CLUSTER)
 """Faults that stay until somebody sets them right."""
 
@@ -34,21 +36,27 @@ class Misfits:
     """Hosts whose daemon cannot take part, by address, and why; each is told once."""
 
     def __init__(self) -> None:
-        self._reasons: dict[Address, str] = {}
+        self._seen: dict[Address, tuple[str, int]] = {}
 
-    def refused(self, address: Address, fault: str, reason: str) -> list[Misfit]:
+    def refused(self, address: Address, fault: str, reason: str, now_ms: int) -> list[Misfit]:
         """A session with a node at `address` was refused; what the log is to hear of it."""
-        if fault not in _MISFITS or self._reasons.get(address) == reason:
+        if fault not in _MISFITS:
             return []
-        if len(self._reasons) >= MAX_MISFITS:
-            del self._reasons[next(iter(self._reasons))]
-        self._reasons[address] = reason
-        return [Misfit(address, reason)]
+        known = self.reasons(now_ms).get(address) == reason
+        self._seen.pop(address, None)
+        if len(self._seen) >= MAX_MISFITS:
+            del self._seen[next(iter(self._seen))]
+        self._seen[address] = reason, now_ms
+        return [] if known else [Misfit(address, reason)]
 
     def fits(self, address: Address) -> None:
         """A session with a node at `address` is open."""
-        self._reasons.pop(address, None)
+        self._seen.pop(address, None)
 
-    def reasons(self) -> dict[Address, str]:
-        """All of them."""
-        return dict(self._reasons)
+    def reasons(self, now_ms: int) -> dict[Address, str]:
+        """Those that there are."""
+        return {
+            address: reason
+            for address, (reason, seen_ms) in self._seen.items()
+            if now_ms - seen_ms < FORGET_MS
+        }

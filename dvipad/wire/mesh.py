@@ -354,7 +354,7 @@ class Mesh:
         self.counters[event.keyword] += 1
         there = connection.endpoint.address if connection.endpoint else connection.remote
         if there is not None:
-            self._outputs += self.misfits.refused(there, event.keyword, event.detail)
+            self._outputs += self.misfits.refused(there, event.keyword, event.detail, now_ms)
         self._write(connection)
         self._written.pop(connection.id, None)
         del self._connections[connection.id]

@@ -225,7 +225,7 @@ def test_a_cluster_of_many_releases(random: object, spans: list[Versions]) -> No
                 status = Status(f"of {peer}") if agreed >= 2 else None
                 assert links[peer].status == status
             else:
-                assert member(peer).xcf in wire.nodes[name].misfits.reasons()
+                assert member(peer).xcf in wire.nodes[name].misfits.reasons(2000)
     check_order(wire)
 
 
@@ -259,13 +259,13 @@ def test_who_has_no_version_in_common_is_told_once_until_it_fits() -> None:
     mine = [report for _, name, report in wire.reports if name == "a"]
     assert mine == [Misfit(member("b").xcf, reason)]
     assert wire.nodes["a"].counters["version"] > 2
-    assert wire.nodes["a"].misfits.reasons() == {member("b").xcf: reason}
+    assert wire.nodes["a"].misfits.reasons(wire.now_ms) == {member("b").xcf: reason}
     wire.kill("a")
     wire.run(10_100)
     wire.start("a", "b", versions=Versions(1, 2), incarnation=2)
     wire.run(13_000)
     assert wire.up("a") == "b"
-    assert wire.nodes["b"].misfits.reasons() == {}
+    assert wire.nodes["b"].misfits.reasons(wire.now_ms) == {}
 
 
 def test_an_upgrade_node_by_node_keeps_every_other_session() -> None:
