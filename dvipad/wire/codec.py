@@ -47,7 +47,7 @@ TYPES: Final[dict[int, type[Message]]] = {
     8: messages.TermConn,
     9: messages.Dvipa,
     10: messages.Witness,
-    11: messages.Status,
+    12: messages.Status,
 }
 """Numbers of the messages; a number is never used for anything else."""
 _NUMBERS: Final = {kind: number for number, kind in TYPES.items()}

@@ -29,6 +29,7 @@ RANGES = [Versions(low, high) for low in range(1, SPAN + 1) for high in range(lo
 SETTINGS = SessionSettings()
 MOVE = Dvipa(Move.TAKEOVER, IPv4Address("203.0.113.1"), 7)
 STATUS = Status("9.9", ("no uplink",))
+STATUS_NUMBER = next(number for number, kind in TYPES.items() if kind is Status)
 V1 = Versions(1, 1)
 ranges = st.tuples(st.integers(1, MAX_VERSION), st.integers(1, MAX_VERSION)).map(
     lambda pair: Versions(min(pair), max(pair))
@@ -193,7 +194,7 @@ def test_news_of_a_newer_peer_is_ignored_and_counted(
     end.receive_data(encode(Heartbeat(), 2), 0)
     added = {name: value for name, value in news.items() if name not in ("release", "troubles")}
     header = {"release": "9.9", "troubles": ["no uplink"], **added}
-    end.receive_data(encode_frame(Frame(11, json.dumps(header).encode()), 2), 1)
+    end.receive_data(encode_frame(Frame(STATUS_NUMBER, json.dumps(header).encode()), 2), 1)
     assert last_event(end) == Received(STATUS)
     assert ignored["unknown_field"] == len(added)
     if number not in TYPES:
