@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,40 +18,35 @@ NOT_HERE = "package"
 """Tag of the tasks that install and remove the package: all nodes of a lab are this machine."""
 MINE = ("node", "cluster", "xcf", "uplinks", "peers", "profile")
 """Keys of the node file that the role has variables for."""
+CONFIGURE = {
+    "hosts": "dvipad",
+    "connection": "local",
+    "gather_facts": False,
+    "tasks": [
+        {
+            "ansible.builtin.include_role": {
+                "name": "dvipad.cluster.dvipad",
+                "tasks_from": "configure",
+            }
+        }
+    ],
+}
+"""A play that writes the files of each node, and runs nothing."""
 
 
 @pytest.mark.parametrize("block", of("yaml inventory"), ids=str)
 def test_inventories_make_configurations_without_defect(block: Block, tmp_path: Path) -> None:
-    path = tmp_path / "inventory.yml"
-    path.write_text(block.text)
     ansible = Ansible(tmp_path)
     collection(ansible)
+    path = tmp_path / "inventory.yml"
+    path.write_text(block.text)
     book = tmp_path / "book.yml"
-    common = {"dvipad_folder": f"{tmp_path}/{{{{ inventory_hostname }}}}", "dvipad_become": False}
-    book.write_text(
-        yaml.safe_dump(
-            [
-                {
-                    "hosts": "dvipad",
-                    "connection": "local",
-                    "gather_facts": False,
-                    "vars": common,
-                    "tasks": [
-                        {
-                            "ansible.builtin.include_role": {
-                                "name": "dvipad.cluster.dvipad",
-                                "tasks_from": "configure",
-                            }
-                        }
-                    ],
-                    "handlers": [
-                        {"ansible.builtin.debug": {"msg": "changed"}, "listen": f"dvipad {what}"}
-                        for what in ("profile changed", "node file changed")
-                    ],
-                }
-            ]
-        )
-    )
+    common = {
+        "dvipad_folder": f"{tmp_path}/{{{{ inventory_hostname }}}}",
+        "ansible_python_interpreter": sys.executable,
+        "dvipad_manage_services": False,
+    }
+    book.write_text(yaml.safe_dump([CONFIGURE | {"vars": common}]))
     done = ansible.command("ansible-playbook", "-i", str(path), str(book))
     assert done.returncode == 0, done.stdout
     files = sorted(tmp_path.glob("*/node.yaml"))

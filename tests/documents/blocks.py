@@ -1,12 +1,13 @@
 """Blocks of code in Markdown files. The words after the fence say what becomes of each:
 
-``sh lab``: run on lb1 of a lab; ``sh client``: on its client; ``sh host``: in the repository;
-``sh make``: targets of the Makefile, which are resolved and not run; ``sh vm``: commands for real
-machines (packages, services): those of the README set the machines of `make machines` up, the
-others run there afterwards; ``sh ansible``: run on a control host, for a lab; ``usage``: a command
-and, after three blanks, what it does: its parser must take it; ``profile``, ``yaml node``: go
-through ``dvipad --check``, and so do files that commands write; ``yaml inventory``: what the role of
-Ansible makes of it does; ``yaml tasks``: are carried out by Ansible; ``text``: to be read.
+``sh lab``: run on lb1 of a lab, ``sh lab HOST``: on another node; ``sh client``: on its client;
+``sh host``: in the repository; ``sh make``: targets of the Makefile, resolved and not run;
+``sh vm``: commands for real machines (packages, services): those of the README set the machines of
+`make machines` up, the others run there afterwards; ``sh ansible``: run on a control host, for a
+lab; ``usage``: a command and, after three blanks, what it does: its parser must take it;
+``profile``, ``yaml node``: go through ``dvipad --check``, and so do files that commands write;
+``yaml inventory``: what the role makes of it does; ``yaml tasks``: are carried out by Ansible;
+``text``: to be read.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ _DOCUMENTS: Final = "tests/documents/test_documents.py"
 _ANSIBLE: Final = "tests/daily/test_ansible_documents.py"
 RUN: Final = {
     "sh lab": _DOCUMENTS,
+    "sh lab lb2": _DOCUMENTS,
+    "sh lab t1": _DOCUMENTS,
     "sh client": _DOCUMENTS,
     "sh host": _DOCUMENTS,
     "sh make": _DOCUMENTS,

@@ -53,7 +53,7 @@ def test_every_block_says_what_becomes_of_it(path: Path) -> None:
 
 @pytest.mark.parametrize("kind", RUN)
 def test_every_kind_is_run_by_somebody(kind: str) -> None:
-    asks = ("run_later_blocks(", "commands(") if kind == "sh vm" else (f'of("{kind}")',)
+    asks = ("run_later_blocks(", "commands(") if kind == "sh vm" else (f'"{kind}"',)
     text = (ROOT / RUN[kind]).read_text()
     assert all(each in text for each in asks), f"{RUN[kind]} does not run {kind!r}"
 
@@ -156,6 +156,7 @@ def test_commands_run_on_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
         shell(block, [])
 
 
+ON_HOSTS = {"sh lab": "lb1", "sh lab lb2": "lb2", "sh lab t1": "t1", "sh client": "client"}
 SETUP = (
     "nft add table inet filter",
     "nft add chain inet filter input { type filter hook input priority 0 ; }",
@@ -172,10 +173,9 @@ def test_commands_run_in_a_lab() -> None:
             cluster.run("lb1", line.split())
         servers = [serve(cluster, host.name) for host in spec.hosts() if host.name.startswith("t")]
         cluster.wait_until(lambda: ready_targets(cluster, "lb1") == 3, WAIT_S, "targets serve")
-        for block in of("sh client"):
-            shell(block, cluster.command("client", []), cluster.environment("client"))
-        for block in of("sh lab"):
-            shell(block, cluster.command("lb1", []), cluster.environment("lb1"))
+        for block in of(*ON_HOSTS):
+            name = ON_HOSTS[block.kind]
+            shell(block, cluster.command(name, []), cluster.environment(name))
         for server in servers:
             server.kill()
             server.wait()
