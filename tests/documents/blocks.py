@@ -7,6 +7,7 @@
 lab; ``usage``: a command and, after three blanks, what it does: its parser must take it;
 ``profile``, ``yaml node``: go through ``dvipad --check``, and so do files that commands write;
 ``yaml inventory``: what the role makes of it does; ``yaml tasks``: are carried out by Ansible;
+``convert``: a file of another program, which `dvipad convert` makes the profile of that follows;
 ``text``: to be read.
 """
 
@@ -35,6 +36,7 @@ RUN: Final = {
     "sh ansible": _ANSIBLE,
     "usage": _DOCUMENTS,
     "profile": _DOCUMENTS,
+    "convert": _DOCUMENTS,
     "yaml node": _DOCUMENTS,
     "yaml inventory": _ANSIBLE,
     "yaml tasks": _ANSIBLE,

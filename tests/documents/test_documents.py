@@ -15,6 +15,8 @@ import pytest
 import yaml
 
 from dvipad.cli import dvipactl, dvipad
+from dvipad.config.profile import parse_profile
+from dvipad.convert.result import convert
 from dvipad.lab import cli as lab_cli
 from dvipad.lab.cluster import Cluster
 from dvipad.lab.spec import LabSpec
@@ -36,6 +38,8 @@ PLACEHOLDERS = {
     "DVIPA": "192.0.2.100",
     "ADDRESS": "192.0.2.225",
     "FILE": "profile",
+    "FILE...": "keepalived.conf",
+    "FOLDER": "new",
     "FILE.tar.gz": "bundle.tar.gz",
     "NUMBER": "1",
     "NODE.yaml": "node.yaml",
@@ -114,6 +118,16 @@ def test_profiles_have_no_defect(block: Block, tmp_path: Path) -> None:
     text = block.text if whole else f"VIPADYNAMIC\n{block.text}\nENDVIPADYNAMIC\n"
     node = yaml.safe_dump(SOME_NODE | {"profile": "profile"})
     check(tmp_path, {"profile": text, "node.yaml": node})
+
+
+@pytest.mark.parametrize("block", of("convert"), ids=str)
+def test_files_of_other_programs_become_the_profile_that_follows(block: Block) -> None:
+    after = next(each for each in ALL[ALL.index(block) :] if each.kind == "profile")
+    made = parse_profile(convert({Path("file"): block.text}).profile, str(block)).profile
+    told = parse_profile(after.text, str(after)).profile
+    assert made is not None and told is not None
+    assert made.distributes == told.distributes
+    assert [each.dvipa for each in made.defines] == [each.dvipa for each in told.defines]
 
 
 @pytest.mark.parametrize("block", of("yaml node"), ids=str)
