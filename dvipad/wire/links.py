@@ -33,7 +33,8 @@ class Link:
 
 
 class Misfits:
-    """Hosts whose daemon cannot take part, by address, and why; each is told once."""
+    """Hosts whose daemon cannot take part, by address, and why; each is told once while it tries,
+    whatever it says: a stranger does not fill the log."""
 
     def __init__(self) -> None:
         self._seen: dict[Address, tuple[str, int]] = {}
@@ -42,7 +43,7 @@ class Misfits:
         """A session with a node at `address` was refused; what the log is to hear of it."""
         if fault not in _MISFITS:
             return []
-        known = self.reasons(now_ms).get(address) == reason
+        known = address in self.reasons(now_ms)
         self._seen.pop(address, None)
         if len(self._seen) >= MAX_MISFITS:
             del self._seen[next(iter(self._seen))]

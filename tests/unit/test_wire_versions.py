@@ -20,6 +20,7 @@ from dvipad.wire.codec import SINCE, TYPES, decode, encode
 from dvipad.wire.errors import Fault
 from dvipad.wire.events import MessageReceived, PeerDown, PeerUp
 from dvipad.wire.framing import GREETINGS, Frame, FrameDecoder, encode_frame
+from dvipad.wire.links import FORGET_MS, MAX_MISFITS, Misfits
 from dvipad.wire.messages import Dvipa, Goodbye, Heartbeat, Hello, Members, Move, Status
 from dvipad.wire.session import Session, SessionSettings, State
 from dvipad.wire.session_events import Closed, CloseReason, Received
@@ -267,6 +268,20 @@ def test_who_has_no_version_in_common_is_told_once_until_it_fits() -> None:
     wire.run(13_000)
     assert wire.up("a") == "b"
     assert wire.nodes["b"].misfits.reasons(wire.now_ms) == {}
+
+
+def test_what_is_remembered_of_refused_nodes_is_bounded_and_forgotten() -> None:
+    misfits = Misfits()
+    addresses = [IPv4Address(number) for number in range(MAX_MISFITS + 1)]
+    for address in addresses:
+        assert misfits.refused(address, Fault.CLUSTER, "other", 0) == [Misfit(address, "other")]
+    assert list(misfits.reasons(0)) == addresses[1:]
+    assert misfits.refused(addresses[7], Fault.VERSION, "later", 50_000) == []
+    assert misfits.reasons(FORGET_MS) == {addresses[7]: "later"}
+    assert misfits.refused(addresses[8], Fault.VERSION, "x", FORGET_MS) != []
+    assert misfits.refused(addresses[9], Fault.STALE, "no business of an operator", 0) == []
+    misfits.fits(addresses[7])
+    assert list(misfits.reasons(FORGET_MS)) == [addresses[8]]
 
 
 def test_an_upgrade_node_by_node_keeps_every_other_session() -> None:
