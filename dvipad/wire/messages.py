@@ -198,7 +198,7 @@ class Witness:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What operators want to know of the sender: its release, and its troubles (D16).
+    """What operators want to know of the sender: its release, and its troubles.
 
     Troubles are texts to be shown, none of which a receiver has to know.
     """
