@@ -8,7 +8,7 @@ from tests.documents.blocks import later_on_machines
 
 
 def run_later_blocks(run: Callable[[str], tuple[int, str]]) -> None:
-    """Every ``sh vm`` block but the README's, as on the owner, which has a profile; `run` gives exit
+    """Every ``sh vm`` block but the README's, on the owner, which has a profile; `run` gives exit
     status and output of a command."""
     for block in later_on_machines():
         status, output = run(f"( set -e\n{block.text}\n)")
