@@ -79,6 +79,7 @@ class Care:
 
     def _trouble(self, troubles: frozenset[str]) -> None:
         self._daemon.feed(TroublesChanged(troubles))
+        self._daemon.mesh.tell_troubles(troubles)
 
     async def _mesh_broken(self) -> str | None:
         """Hosts of peers are there, but their mesh does not even refuse, and there is no other.

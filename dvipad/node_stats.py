@@ -121,6 +121,8 @@ def _mesh(daemon: Daemon) -> Samples:
         ],
         "dvipad_peer_silence_seconds": [(link.peer, link.silence_ms * _MS) for link, _ in links],
         "dvipad_peer_udp_blocked": [(link.peer, int(link.deaf)) for link, _ in links],
+        "dvipad_peer_mesh_version": [(link.peer, link.version) for link, _ in links],
+        "dvipad_peers_refused": [(len(daemon.mesh.misfits()),)],
         "dvipad_dead_seconds": [(daemon.config.timers.dead_ms * _MS,)],
         "dvipad_mesh_datagrams_total": counted(udp),
         "dvipad_mesh_events_total": counted(counters.items(), without=_UDP),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from dvipad import __version__
 from dvipad.adapters.bpf.crt import Wanted
 from dvipad.adapters.control import ControlError, Handler
 from dvipad.adapters.jsonable import jsonable
@@ -54,7 +55,25 @@ class Reports:
         totals = await self._kernel(self._daemon.kernel.plane.totals)
         view = await asyncio.to_thread(_view_json, seen, totals)
         view["wall_ms"] = wall_ms
+        self._add_links(view)
         return {"view": view}
+
+    def _add_links(self, view: dict[str, Any]) -> None:
+        """What the mesh knows of the members: the version that is spoken with each, and what each
+        says of itself, if that version lets it; and whom it refuses."""
+        links = {link.peer: link for link, _ in self._daemon.mesh.links()}
+        for row in view["members"]:
+            row |= {"mesh_version": None, "release": None, "troubles": []}
+            link = links.get(row["name"])
+            if row["name"] == view["name"]:
+                newest = self._daemon.config.mesh.newest_version
+                row |= {"mesh_version": newest, "release": __version__}
+                row["troubles"] = view["troubles"]
+            elif link is not None:
+                row["mesh_version"] = link.version
+                row |= jsonable(link.status) if link.status else {}
+        misfits = self._daemon.mesh.misfits()
+        view["refused"] = [{"xcf": str(xcf), "reason": why} for xcf, why in misfits.items()]
 
     async def _crt(self, request: Mapping[str, Any]) -> dict[str, Any]:
         dvipa = read_address(request.get("dvipa"))

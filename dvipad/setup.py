@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from typing import Final
 
+from dvipad import __version__
 from dvipad.adapters.bind_events import BindSettings
 from dvipad.adapters.bpf.layout import Tunnel
 from dvipad.adapters.bpf.settings import SEEN_MARK, PlaneSettings, object_file
@@ -20,6 +21,7 @@ from dvipad.adapters.xtables import XtablesRules
 from dvipad.config.node import NodeConfig
 from dvipad.config.words import Direct, Quorum
 from dvipad.core.context import NodeSettings, Timers
+from dvipad.versions import OLDEST
 from dvipad.wire.mesh import MeshSettings
 from dvipad.wire.messages import Hello, Member
 from dvipad.wire.redial import Endpoint
@@ -69,12 +71,19 @@ def mesh_settings(config: NodeConfig) -> MeshSettings:
         stuck_ms=max(STUCK_MIN_MS, STUCK_FACTOR * timers.dead_ms),
     )
     return MeshSettings(
-        Hello(config.cluster, member, time.time_ns()),
+        Hello(
+            config.cluster,
+            member,
+            time.time_ns(),
+            oldest=OLDEST,
+            newest=config.mesh.newest_version,
+        ),
         tuple(Endpoint(peer.address, peer.port) for peer in config.peers),
         session,
         timers.redial_min_ms,
         timers.redial_max_ms,
         secrets.token_bytes(32),
+        __version__,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Final
 from dvipad.lab.cluster import Cluster
 from dvipad.lab.spec import LabSpec
 from dvipad.lab.traffic import LongConnections, NewConnections
+from dvipad.versions import NEWEST
 from tests.e2e.cluster_tools import echo_servers, ready_targets, wait_for_state
 
 ROOT: Final = Path(__file__).parents[1]
@@ -58,6 +59,12 @@ def upgrade(cluster: Cluster, name: str) -> None:
     say(f"{name} is upgraded")
 
 
+def all_speak_the_newest(cluster: Cluster) -> bool:
+    """Whether every session is of the newest mesh version."""
+    rows = [row for host in cluster.spec.nodes() for row in cluster.view(host.name)["members"]]
+    return all(row["mesh_version"] == NEWEST for row in rows)
+
+
 def run(commit: str, family: int) -> int:
     """One cluster; returns how many connections were lost or failed."""
     old = old_tree(commit)
@@ -73,6 +80,9 @@ def run(commit: str, family: int) -> int:
         for name in ("t1", "t2", "t3", "lb2", "lb1"):
             upgrade(cluster, name)
         started, kept = new.stop(), long.stop()
+        newest = f"mesh version {NEWEST} everywhere"
+        cluster.wait_until(lambda: all_speak_the_newest(cluster), BACK_S, newest)
+        say(newest)
     failed = sum(started.failed.values())
     print(
         f"upgrade: IPv{family} from {commit}: lost={kept.lost()} of {LONG} failed={failed} of"

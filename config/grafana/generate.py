@@ -203,6 +203,7 @@ ONE_NODE = (
     ),
     graph("Round trip", f"dvipad_peer_round_trip_seconds{{{NODE}}}", "{{peer}}", "s"),
     graph("Sessions", f"dvipad_peer_up{{{NODE}}}", "{{peer}}"),
+    graph("Mesh versions", f"dvipad_peer_mesh_version{{{NODE}}}", "{{peer}}"),
     graph(
         "Heartbeats by UDP", _rate("dvipad_mesh_datagrams_total", NODE, "what"), "{{what}}", "pps"
     ),

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
@@ -29,10 +29,12 @@ from dvipad.wire.actions import (
     Dial,
     Ending,
     MeshAction,
+    Misfit,
     Write,
 )
 from dvipad.wire.events import HostAnswered, MeshEvent, MessageReceived, PeerDown, PeerUp
-from dvipad.wire.mesh import Link, Mesh, MeshSettings
+from dvipad.wire.links import Link
+from dvipad.wire.mesh import Mesh, MeshSettings
 from dvipad.wire.messages import Message
 from dvipad.wire.redial import MAX_ENDPOINTS, Endpoint
 
@@ -157,6 +159,11 @@ class MeshTransport:
         self.mesh.broadcast(message, self._now_ms())
         self._pump()
 
+    def tell_troubles(self, troubles: Iterable[str]) -> None:
+        """Operators at other nodes see these troubles of this node from now on."""
+        self.mesh.tell_troubles(tuple(sorted(troubles)), self._now_ms())
+        self._pump()
+
     def hold(self, held: bool) -> None:
         """Reads nothing from peers while `held`: the events that wait are many."""
         self._held = held
@@ -170,6 +177,10 @@ class MeshTransport:
             for link in self.mesh.links(self._now_ms())
             if (connection := self._connections.get(link.connection_id)) is not None
         ]
+
+    def misfits(self) -> dict[Address, str]:
+        """Hosts whose daemon is refused, and why."""
+        return self.mesh.misfits.reasons(self._now_ms())
 
     # --- what connections report --------------------------------------------------------------
 
@@ -264,7 +275,7 @@ class MeshTransport:
                 self._close(connection_id, abort)
             case Datagram(endpoint, data):
                 self._datagrams.send(endpoint, data)
-            case DatagramsMissing():
+            case DatagramsMissing() | Misfit():
                 _report(action)
             case _:
                 assert_never(action)
@@ -356,8 +367,10 @@ def _remote(peername: Any) -> Address:
     return ip_address(str(peername[0]).partition("%")[0])
 
 
-def _report(report: DatagramsMissing) -> None:
-    if report.missing:
+def _report(report: DatagramsMissing | Misfit) -> None:
+    if isinstance(report, Misfit):
+        log.error("the node at %s is refused: %s", report.address, report.reason)
+    elif report.missing:
         log.warning(
             "heartbeats by UDP from node %s do not arrive: does a firewall drop them? Without them "
             "a moment of loss may look like the death of a host",

@@ -26,6 +26,7 @@ examples:
   dvipactl netstat vdpt                 which targets serve which port, and how often
   dvipactl netstat vcrt --dvipa 192.0.2.100 --max 20
   dvipactl netstat vipadcfg --json      the configuration, for scripts
+  dvipactl sysplex                      nodes: alive, release, mesh version, troubles
   dvipactl counters                     decisions and drops by reason
   dvipactl events --follow              what happened, and what happens
   dvipactl top                          all of it at a glance, live
@@ -45,6 +46,10 @@ _NETSTAT: Final = """\
 The reports of NETSTAT of z/OS. vipadcfg: the profile that is in force. vipadyn: DVIPAs of this
 node, status, owner, epoch, and what was decided last. vdpt: targets of each port; only the
 distributor has them. vcrt: connections and where they go."""
+_SYSPLEX: Final = """\
+Nodes of the cluster, as this one sees them: whether there is a session (up), the release that
+each runs, the version of the mesh protocol that is spoken with it, and its troubles. A peer that
+speaks version 1 does not tell its release and troubles. Refused: who cannot take part, and why."""
 _COUNTERS: Final = """\
 Counters since the eBPF programs were loaded (plane, ranges) or the daemon was started (the others).
 plane: decisions and drops of the kernel; queue: the queue worker; mesh: sessions and heartbeats;
@@ -80,6 +85,12 @@ def _add_last_decisions(path: Path, rows: list[dict[str, Any]]) -> None:
         event = last.get(row["dvipa"])
         kept = ("wall_ms", "trigger", "action")
         row["last_decision"] = event and {field: event[field] for field in kept}
+
+
+def _sysplex(arguments: argparse.Namespace) -> tuple[Any, list[str]]:
+    view = ask(arguments.socket, {"command": "view"})["view"]
+    shown = {key: view[key] for key in ("name", "joined", "members", "refused")}
+    return shown, reports.sysplex(view)
 
 
 def _counters(arguments: argparse.Namespace) -> tuple[Any, list[str]]:
@@ -121,11 +132,16 @@ def parser_of() -> vipa.Parser:
     netstat.add_argument("--dvipa", type=ip_address, help="only this DVIPA")
     netstat.add_argument("--max", type=int, default=100, help="rows of vcrt (100)")
     netstat.set_defaults(run=_netstat)
+    sysplex = commands.add_parser(
+        "sysplex", help="nodes of the cluster, as this one sees them", description=_SYSPLEX
+    )
+    sysplex.set_defaults(run=_sysplex)
     counters = commands.add_parser(
         "counters", help="decisions and drops by reason", description=_COUNTERS
     )
     counters.set_defaults(run=_counters)
     _finish(netstat)
+    _finish(sysplex)
     _finish(counters)
     vary.add_parser(commands, _finish)
     vipa.add_parser(commands, _finish)

@@ -39,6 +39,7 @@ examples:
   dvipad run /etc/dvipad/node.yaml           run the daemon in the foreground (needs root)
   dvipad web /etc/dvipad/node.yaml           page and metrics of that daemon, by HTTP (port 4781)
   dvipad cleanup /etc/dvipad/node.yaml       after it stopped: leave nothing of it on this host
+  dvipad convert keepalived.conf --out new   a profile and a node file that say the same
   dvipad lab up                              a whole cluster on this host, in network namespaces
   dvipad lab --help                          what else the lab can do
 
@@ -117,6 +118,17 @@ def parser_of() -> argparse.ArgumentParser:
         "cleanup", help="remove what a stopped daemon left: hidden addresses, eBPF programs, rules"
     )
     clean.add_argument("node", type=Path, metavar="NODE.yaml", help="the node file")
+    translate = commands.add_parser(
+        "convert",
+        help="make a profile and a node file of keepalived.conf, haproxy.cfg, ipvsadm-save -n",
+        description="Prints a profile and a node file that say what these files of one host say; "
+        "on standard error each line that is not in them, and what to do about it.",
+        epilog="exit status: 0 converted, 2 nothing found, or a file cannot be read or written",
+    )
+    translate.add_argument("files", nargs="+", type=Path, metavar="FILE", help="of one host")
+    translate.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write profile and node.yaml there"
+    )
     commands.add_parser("lab", help="a cluster in network namespaces of this host", add_help=False)
     return parser
 
@@ -133,6 +145,9 @@ def _command(options: argparse.Namespace) -> int:
         return _check(options.check)
     if options.show:
         return _show(options.show)
+    if options.command == "convert":
+        converter = importlib.import_module("dvipad.convert.command")
+        return cast(int, converter.main(options.files, options.out))
     if options.command in _WORK:
         module, function = _WORK[options.command]
         work = getattr(importlib.import_module(module), function)

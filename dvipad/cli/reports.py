@@ -114,6 +114,22 @@ def vipadyn(view: Json) -> list[str]:
     return lines
 
 
+def sysplex(view: Json) -> list[str]:
+    """Nodes of the cluster, as this one sees them."""
+    state = "joined" if view["joined"] else "not joined"
+    lines = [f"Sysplex Members seen by {view['name']} ({state}):"]
+    for row in view["members"]:
+        lines += [
+            f"  Node: {row['name']:<12} XCF: {row['xcf']}",
+            f"    Life: {row['life']:<5} Release: {row['release'] or 'n/a':<11}"
+            f" MeshVersion: {row['mesh_version'] or 'n/a'}",
+            *(f"    Trouble: {trouble}" for trouble in row["troubles"]),
+        ]
+    lines += [f"  Refused: {row['xcf']}: {row['reason']}" for row in view["refused"]]
+    lines.append(f"{len(view['members'])} of {len(view['members'])} records displayed")
+    return lines
+
+
 def _last_decision(decision: Json | None) -> list[str]:
     if decision is None:
         return []

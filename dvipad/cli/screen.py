@@ -80,8 +80,10 @@ def screen(
         return Text(status)
     view = sight.view
     blocks: list[tuple[tuple[str, ...], list[tuple[str, ...]]]] = [
-        (("NODE", "XCF", "LIFE"),
-         [(row["name"], row["xcf"], row["life"]) for row in view["members"]]),
+        (("NODE", "XCF", "LIFE", "RELEASE", "MESH", "TROUBLES"),
+         [(row["name"], row["xcf"], row["life"], row["release"] or "",
+           str(row["mesh_version"] or ""), ", ".join(row["troubles"]))
+          for row in view["members"]]),
         (("DVIPA", "STATUS", "DIST", "OWNER", "EPOCH", "RANK"),
          [(row["dvipa"], row["status"], row["dist_status"], row["owner"] or "nobody",
            str(row["epoch"]), str(row["rank"])) for row in view["dvipas"]]),

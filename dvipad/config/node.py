@@ -17,6 +17,7 @@ from dvipad.config.web import WebConfig, read_web
 from dvipad.config.words import Direct, Quorum, Tunnel, Xdp, one_of
 from dvipad.config.workload import WorkloadConfig, read_workload
 from dvipad.config.yamldoc import Document, Mapping
+from dvipad.versions import NEWEST, OLDEST
 
 DEFAULT_PORT: Final = 4780
 MAX_PEERS: Final = 64
@@ -62,9 +63,10 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class MeshConfig:
-    """The TCP control mesh."""
+    """The control mesh. `newest_version` of its protocol that this node speaks."""
 
     port: int = DEFAULT_PORT
+    newest_version: int = NEWEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,7 @@ class ParsedNode:
     problems: tuple[Problem, ...]
 
 
+MESH_LIMITS: Final = {"port": (1, 65_535), "newest_version": (OLDEST, NEWEST)}
 TIMER_LIMITS: Final = {
     "heartbeat_ms": (10, 60_000),
     "dead_ms": (20, 600_000),
@@ -228,7 +231,7 @@ def _read(top: Mapping, folder: Path) -> NodeConfig | None:
         if top.node(key) is None:
             start = Position(top.document.file, 1, 1)
             top.document.error_at(start, "", f"{key} is missing", f"Write '{key}: {example}'.")
-    mesh = MeshConfig(**_numbers(top, "mesh", {"port": (1, 65_535)}, MeshConfig()))
+    mesh = MeshConfig(**_numbers(top, "mesh", MESH_LIMITS, MeshConfig()))
     quorum: Quorum | None = top.text("quorum", one_of(Quorum), _QUORUMS)
     words = ", ".join(word.value for word in Tunnel)
     tunnels = f"Tunnels are {words}; all nodes of a cluster use the same."

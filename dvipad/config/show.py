@@ -143,7 +143,7 @@ def show_node(node: NodeConfig) -> str:
         f"xcf: {_quoted(str(node.xcf))}",
         f"uplinks: [{', '.join(_quoted(name) for name in node.uplinks)}]",
         f"peers: [{', '.join(_quoted(_peer(peer)) for peer in node.peers)}]",
-        f"mesh: {{port: {node.mesh.port}}}",
+        f"mesh: {{port: {node.mesh.port}, newest_version: {node.mesh.newest_version}}}",
         f"tunnel: {node.tunnel.value}",
         f"vxlan: {{port: {node.vxlan.port}}}",
         f"direct: {node.direct.value}",

@@ -56,6 +56,7 @@ from dvipad.wire.messages import (
     Move,
     NewConn,
     SrvStat,
+    Status,
     TermConn,
     VipaList,
     Weights,
@@ -287,7 +288,7 @@ class Node:
                 self.owners.reach_changed()
                 named = {member.name for member in message.members}
                 self.context.membership.members_received(name, named - {self._own_name})
-            case Hello() | Heartbeat() | Goodbye():
+            case Hello() | Heartbeat() | Goodbye() | Status():
                 pass  # the mesh's own affairs
             case _:
                 assert_never(message)

@@ -12,7 +12,7 @@ from typing import Any, Final
 from dvipad.config import distribute, keywords, statements
 from dvipad.config.health import HEALTH_LIMITS
 from dvipad.config.keywords import Keyword, Unsupported
-from dvipad.config.node import QUEUE_LIMITS, TABLE_LIMITS, TIMER_LIMITS, parse_node
+from dvipad.config.node import MESH_LIMITS, QUEUE_LIMITS, TABLE_LIMITS, TIMER_LIMITS, parse_node
 from dvipad.config.profile import PARSERS
 from dvipad.config.workload import WORKLOAD_LIMITS
 from dvipad.pages.blocks import Block, Code, Head, Para, Terms
@@ -21,7 +21,7 @@ LIMITS: Final = {
     f"{section}.{key}": limits
     for section, table in (
         ("timers", TIMER_LIMITS), ("queue", QUEUE_LIMITS), ("tables", TABLE_LIMITS),
-        ("health", HEALTH_LIMITS), ("mesh", {"port": (1, 65_535)}), ("web", {"port": (1, 65_535)}),
+        ("health", HEALTH_LIMITS), ("mesh", MESH_LIMITS), ("web", {"port": (1, 65_535)}),
         ("vxlan", {"port": (1, 65_535)}), ("workload", WORKLOAD_LIMITS),
     )
     for key, limits in table.items()

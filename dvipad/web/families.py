@@ -218,6 +218,14 @@ NODE: Final = (
     ),
     _gauge("dead_seconds", "timers.dead_ms: silence that means death"),
     _gauge("peer_udp_blocked", "1 while its heartbeats by UDP do not arrive", "peer"),
+    _gauge(
+        "peer_mesh_version", "Version of the mesh protocol that is spoken with the peer", "peer"
+    ),
+    _gauge(
+        "peers_refused",
+        "Nodes that cannot take part until somebody sets it right: no mesh version in common, or "
+        "another cluster; `dvipactl sysplex` says which and why",
+    ),
     _counter("mesh_datagrams", "Heartbeats by UDP, and what was wrong with them", "what"),
     _counter("mesh_events", "Why sessions ended or were refused, and the like", "event"),
     # The daemon

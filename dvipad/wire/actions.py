@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
+from dvipad.address import Address
 from dvipad.wire.events import MeshEvent
 from dvipad.wire.redial import Endpoint
 
@@ -55,6 +56,14 @@ class DatagramsMissing:
     missing: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """For the log: the node at `address` is refused, until somebody does what `reason` says."""
+
+    address: Address
+    reason: str
+
+
 class Ending(Enum):
     """How a connection ended that the mesh did not close."""
 
@@ -68,5 +77,5 @@ class Ending(Enum):
     """More waits to be sent than the transport keeps: the peer does not read."""
 
 
-MeshAction: TypeAlias = Dial | Write | Close | Datagram | DatagramsMissing
+MeshAction: TypeAlias = Dial | Write | Close | Datagram | DatagramsMissing | Misfit
 MeshOutput: TypeAlias = MeshAction | MeshEvent

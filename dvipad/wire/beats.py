@@ -74,6 +74,8 @@ class Beats:
         session = self._sessions.get(beat.token) if beat is not None else None
         if beat is None:
             self._counters["udp_malformed"] += 1
+        elif beat.version not in self._local.versions:
+            self._counters["udp_version"] += 1
         elif session is None:
             self._counters["udp_stranger"] += 1
         elif not session.receive_beat(beat.sequence, now_ms):

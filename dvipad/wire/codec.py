@@ -4,14 +4,16 @@ The header of a frame is a JSON object with a member per field: addresses and en
 tuples as arrays, nested values as objects. A field of bytes is ``[offset, length]`` in the
 frame's blob. A receiver ignores fields and types of messages that it does not know, and takes the
 default of a field that is not there. `Position` never travels: it means something on the node of
-the profile only.
+the profile only. A session of an older version carries neither messages nor fields that came
+later: they are not written, and what is there all the same is ignored like anything unknown.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -20,6 +22,7 @@ from typing import Any, Final, TypeAlias, Union, get_args, get_origin, get_type_
 
 from dvipad.address import Address
 from dvipad.config.model import OWNER_RANK, PortRange, Position, TargetSpec
+from dvipad.versions import MAX_VERSION, NEWEST
 from dvipad.wire import messages
 from dvipad.wire.errors import Fault, RemoteProtocolError
 from dvipad.wire.framing import Frame, encode_frame
@@ -46,11 +49,19 @@ TYPES: Final[dict[int, type[Message]]] = {
     9: messages.Dvipa,
     10: messages.Witness,
     11: messages.Weights,
+    12: messages.Status,
 }
 """Numbers of the messages; a number is never used for anything else."""
 _NUMBERS: Final = {kind: number for number, kind in TYPES.items()}
+SINCE: Final[dict[tuple[type, str], int]] = {
+    (messages.Weights, ""): 2,
+    (messages.Status, ""): 2,
+}
+"""The version that brought a message, or a field (its name); all others came with the first."""
 
 _RANGES: Final[dict[tuple[type, str], tuple[int, int]]] = {
+    (messages.Hello, "oldest"): (1, MAX_VERSION),
+    (messages.Hello, "newest"): (1, MAX_VERSION),
     (messages.Member, "port"): (1, MAX_PORT),
     (messages.PortStatus, "port"): (1, MAX_PORT),
     (messages.VipaEntry, "rank"): (0, OWNER_RANK),
@@ -69,42 +80,70 @@ _RANGES: Final[dict[tuple[type, str], tuple[int, int]]] = {
 
 Json: TypeAlias = Any
 _Encode: TypeAlias = Callable[[Any, bytearray], Json]
-_Decode: TypeAlias = Callable[[Json, bytes], Any]
 
 
-def encode(message: Message) -> bytes:
-    """The frame of `message`.
+@dataclass(slots=True)
+class _Source:
+    """What a frame has beside its header; how many fields of that nobody knows here."""
+
+    blob: bytes
+    unknown: int = 0
+
+
+_Decode: TypeAlias = Callable[[Json, _Source], Any]
+
+
+def encode(message: Message, version: int = NEWEST) -> bytes:
+    """The frame of `message` in a session of `version`; empty when that does not know it.
 
     Raises ``ValueError`` for a message over a limit, which the receiver would refuse.
     """
-    blob = bytearray()
     kind: Any = type(message)
-    header = _encoder(kind)(message, blob)
+    if not _knows(version, kind):
+        return b""
+    blob = bytearray()
+    header = _encoder(kind, version)(message, blob)
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return encode_frame(Frame(_NUMBERS[kind], text.encode(), bytes(blob)))
+    return encode_frame(Frame(_NUMBERS[kind], text.encode(), bytes(blob)), version)
 
 
-def decode(frame: Frame) -> Message | None:
-    """The message in `frame`, None for a type that this node does not know.
+def decode(
+    frame: Frame, version: int = NEWEST, counters: Counter[str] | None = None
+) -> Message | None:
+    """The message in `frame`, None for a type that `version` does not know.
 
-    Raises `RemoteProtocolError` for anything that is not a message of its type.
+    `counters` counts what was ignored. Raises `RemoteProtocolError` for anything that is not a
+    message of its type.
     """
+    counters = Counter() if counters is None else counters
     kind: Any = TYPES.get(frame.kind)
-    if kind is None:
+    if kind is None or not _knows(version, kind):
+        counters["unknown_message"] += 1
         return None
     try:
         header = json.loads(frame.header.decode())
     except (ValueError, RecursionError) as error:
         raise RemoteProtocolError(Fault.JSON, f"{kind.__name__}: {error}") from None
-    message: Message = _decoder(kind)(header, frame.blob)
+    source = _Source(frame.blob)
+    message: Message = _decoder(kind, version)(header, source)
+    if source.unknown:
+        counters["unknown_field"] += source.unknown
     return message
 
 
-def _wire_fields(kind: type) -> list[tuple[Field[Any], Any]]:
+def _knows(version: int, kind: type, field: str = "") -> bool:
+    return SINCE.get((kind, field), 1) <= version
+
+
+def _wire_fields(kind: type, version: int) -> list[tuple[Field[Any], Any]]:
     """Fields that travel, each with its type."""
     hints = get_type_hints(kind)
     assert is_dataclass(kind)
-    return [(item, hints[item.name]) for item in fields(kind) if hints[item.name] is not Position]
+    return [
+        (item, hints[item.name])
+        for item in fields(kind)
+        if hints[item.name] is not Position and _knows(version, kind, item.name)
+    ]
 
 
 def _wrong_type(expected: str, value: Json) -> RemoteProtocolError:
@@ -125,7 +164,7 @@ def _optional(hint: Any) -> Any | None:
 
 
 @cache
-def _encoder(hint: Any) -> _Encode:
+def _encoder(hint: Any, version: int) -> _Encode:
     if hint == Address or hint in (IPv4Address, IPv6Address):
         return lambda value, blob: str(value)
     if hint in (bool, int):
@@ -136,13 +175,13 @@ def _encoder(hint: Any) -> _Encode:
         return _put_bytes
     inner = _optional(hint)
     if inner is not None:
-        put = _encoder(inner)
+        put = _encoder(inner, version)
         return lambda value, blob: None if value is None else put(value, blob)
     if get_origin(hint) is tuple:
-        return _tuple_encoder(_encoder(get_args(hint)[0]))
+        return _tuple_encoder(_encoder(get_args(hint)[0], version))
     if isinstance(hint, type) and issubclass(hint, Enum):
         return lambda value, blob: value.value
-    return _value_encoder(hint)
+    return _value_encoder(hint, version)
 
 
 def _put_text(value: str, blob: bytearray) -> Json:
@@ -170,8 +209,8 @@ def _put_bytes(value: bytes, blob: bytearray) -> Json:
     return [offset, len(value)]
 
 
-def _value_encoder(kind: type) -> _Encode:
-    puts = [(item.name, _encoder(hint)) for item, hint in _wire_fields(kind)]
+def _value_encoder(kind: type, version: int) -> _Encode:
+    puts = [(item.name, _encoder(hint, version)) for item, hint in _wire_fields(kind, version)]
 
     def put(value: Any, blob: bytearray) -> Json:
         return {name: put_field(getattr(value, name), blob) for name, put_field in puts}
@@ -183,7 +222,7 @@ def _value_encoder(kind: type) -> _Encode:
 
 
 @cache
-def _decoder(hint: Any) -> _Decode:
+def _decoder(hint: Any, version: int) -> _Decode:
     if hint == Address:
         return _get_address
     if hint is bool:
@@ -196,15 +235,15 @@ def _decoder(hint: Any) -> _Decode:
         return _get_bytes
     inner = _optional(hint)
     if inner is not None:
-        return _optional_decoder(_decoder(inner))
+        return _optional_decoder(_decoder(inner, version))
     if get_origin(hint) is tuple:
-        return _tuple_decoder(_decoder(get_args(hint)[0]))
+        return _tuple_decoder(_decoder(get_args(hint)[0], version))
     if isinstance(hint, type) and issubclass(hint, Enum):
         return _enum_decoder(hint)
-    return _value_decoder(hint)
+    return _value_decoder(hint, version)
 
 
-def _get_address(value: Json, blob: bytes) -> Address:
+def _get_address(value: Json, source: _Source) -> Address:
     if not isinstance(value, str):
         raise _wrong_type("an address", value)
     if len(value) <= MAX_TEXT and "%" not in value:
@@ -215,13 +254,13 @@ def _get_address(value: Json, blob: bytes) -> Address:
     raise RemoteProtocolError(Fault.WRONG_VALUE, f"not an address: {value[:64]!r}")
 
 
-def _get_bool(value: Json, blob: bytes) -> bool:
+def _get_bool(value: Json, source: _Source) -> bool:
     if not isinstance(value, bool):
         raise _wrong_type("true or false", value)
     return value
 
 
-def _get_text(value: Json, blob: bytes) -> str:
+def _get_text(value: Json, source: _Source) -> str:
     if not isinstance(value, str):
         raise _wrong_type("a text", value)
     if len(value) > MAX_TEXT:
@@ -232,7 +271,7 @@ def _get_text(value: Json, blob: bytes) -> str:
 
 
 def _number_decoder(lowest: int, highest: int) -> _Decode:
-    def get(value: Json, blob: bytes) -> int:
+    def get(value: Json, source: _Source) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
             raise _wrong_type("a whole number", value)
         if not lowest <= value <= highest:
@@ -244,10 +283,11 @@ def _number_decoder(lowest: int, highest: int) -> _Decode:
     return get
 
 
-def _get_bytes(value: Json, blob: bytes) -> bytes:
+def _get_bytes(value: Json, source: _Source) -> bytes:
     if not isinstance(value, list) or len(value) != 2:
         raise _wrong_type("[offset, length]", value)
-    offset, size = (_number_decoder(0, len(blob))(part, blob) for part in value)
+    blob = source.blob
+    offset, size = (_number_decoder(0, len(blob))(part, source) for part in value)
     if offset + size > len(blob):
         raise RemoteProtocolError(Fault.WRONG_VALUE, "connections beyond the end of the blob")
     if size % CONNECTION_SIZE:
@@ -258,16 +298,16 @@ def _get_bytes(value: Json, blob: bytes) -> bytes:
 
 
 def _optional_decoder(get_inner: _Decode) -> _Decode:
-    return lambda value, blob: None if value is None else get_inner(value, blob)
+    return lambda value, source: None if value is None else get_inner(value, source)
 
 
 def _tuple_decoder(get_item: _Decode) -> _Decode:
-    def get(value: Json, blob: bytes) -> tuple[Any, ...]:
+    def get(value: Json, source: _Source) -> tuple[Any, ...]:
         if not isinstance(value, list):
             raise _wrong_type("a list", value)
         if len(value) > MAX_ITEMS:
             raise RemoteProtocolError(Fault.TOO_LONG, f"a list of {len(value)} items")
-        return tuple([get_item(item, blob) for item in value])
+        return tuple([get_item(item, source) for item in value])
 
     return get
 
@@ -275,7 +315,7 @@ def _tuple_decoder(get_item: _Decode) -> _Decode:
 def _enum_decoder(kind: type[Enum]) -> _Decode:
     known = {item.value: item for item in kind}
 
-    def get(value: Json, blob: bytes) -> Enum:
+    def get(value: Json, source: _Source) -> Enum:
         if not isinstance(value, str):
             raise _wrong_type(f"a {kind.__name__}", value)
         if value not in known:
@@ -285,21 +325,22 @@ def _enum_decoder(kind: type[Enum]) -> _Decode:
     return get
 
 
-def _value_decoder(kind: type) -> _Decode:
+def _value_decoder(kind: type, version: int) -> _Decode:
     gets = [
-        (item.name, _field_decoder(kind, item.name, hint), item.default is MISSING)
-        for item, hint in _wire_fields(kind)
+        (item.name, _field_decoder(kind, item.name, hint, version), item.default is MISSING)
+        for item, hint in _wire_fields(kind, version)
     ]
 
-    def get(value: Json, blob: bytes) -> Any:
+    def get(value: Json, source: _Source) -> Any:
         if not isinstance(value, dict):
             raise _wrong_type(f"a {kind.__name__}", value)
         arguments = {}
         for name, get_field, required in gets:
             if name in value:
-                arguments[name] = get_field(value[name], blob)
+                arguments[name] = get_field(value[name], source)
             elif required:
                 raise RemoteProtocolError(Fault.MISSING_FIELD, f"{kind.__name__}.{name}")
+        source.unknown += len(value) - len(arguments)
         made = kind(**arguments)
         if isinstance(made, PortRange) and made.first > made.last:
             raise RemoteProtocolError(Fault.WRONG_VALUE, f"ports {made.first}-{made.last}")
@@ -308,9 +349,9 @@ def _value_decoder(kind: type) -> _Decode:
     return get
 
 
-def _field_decoder(kind: type, name: str, hint: Any) -> _Decode:
+def _field_decoder(kind: type, name: str, hint: Any, version: int) -> _Decode:
     limits = _RANGES.get((kind, name))
     if limits is None:
-        return _decoder(hint)
+        return _decoder(hint, version)
     get = _number_decoder(*limits)
     return get if _optional(hint) is None else _optional_decoder(get)

@@ -53,8 +53,8 @@ class HostAnswered:
 class MessageReceived:
     """`message` came from node `name`, in the order of sending.
 
-    Never Hello, Heartbeat or Goodbye. Members is used by the mesh itself and passed on too:
-    it says whom the sender still has a session with.
+    Never Hello, Heartbeat, Goodbye or Status. Members is used by the mesh itself and passed on
+    too: it says whom the sender still has a session with.
     """
 
     name: str

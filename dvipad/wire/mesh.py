@@ -8,7 +8,7 @@ carries out and delivers what `poll` returns, in that order; it drains its socke
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
 
 from dvipad.address import Address
@@ -17,7 +17,8 @@ from dvipad.wire.beats import Beats
 from dvipad.wire.codec import encode
 from dvipad.wire.errors import Fault, RemoteProtocolError
 from dvipad.wire.events import DownReason, HostAnswered, MessageReceived, PeerDown, PeerUp
-from dvipad.wire.messages import Hello, Member, Members, Message
+from dvipad.wire.links import Link, Misfits
+from dvipad.wire.messages import Hello, Member, Members, Message, Status
 from dvipad.wire.redial import Endpoint, Redial
 from dvipad.wire.session import Session, SessionSettings, State
 from dvipad.wire.session_events import Closed, CloseReason, Greeted, Opened, Received
@@ -55,7 +56,8 @@ _ABORTED: Final = (
 class MeshSettings:
     """`local`: what this node says of itself; `seeds`: the peers that it was told of, one is
     enough; intervals between attempts to dial a peer grow from `redial_min_ms` to
-    `redial_max_ms`; `secret`: bytes that nobody else knows, others in each life of the daemon."""
+    `redial_max_ms`; `secret`: bytes that nobody else knows, others in each life of the daemon;
+    `release`: the version of the program, for the operators of other nodes."""
 
     local: Hello
     seeds: tuple[Endpoint, ...] = ()
@@ -63,39 +65,33 @@ class MeshSettings:
     redial_min_ms: int = 50
     redial_max_ms: int = 2000
     secret: bytes = b""
+    release: str = ""
 
 
 @dataclass(slots=True)
 class _Connection:
-    """`endpoint` when this node dialled it, else `remote`; `attached` until it is closed."""
+    """`endpoint` when this node dialled it, else `remote`; `attached` until it is closed; `status`
+    is what the peer said last."""
 
     id: int
     session: Session
     endpoint: Endpoint | None = None
     remote: Address | None = None
     attached: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A session that is open. `silence_ms`: the longest of the last minute or two; `deaf`: the
-    peer's heartbeats by UDP do not arrive."""
-
-    peer: str
-    connection_id: int
-    silence_ms: int
-    deaf: bool
+    status: Status | None = None
 
 
 class Mesh:
     """All sessions of one node.
 
-    `counters` counts, by keyword, why connections and sessions ended or were refused, and what
-    came by UDP.
+    `counters` counts, by keyword, why connections and sessions ended or were refused, what came by
+    UDP, and what was ignored. `misfits`: who is refused until somebody sets it right.
     """
 
     def __init__(self, settings: MeshSettings, now_ms: int) -> None:
         self.counters: Counter[str] = Counter()
+        self.misfits = Misfits()
+        self._status = Status(settings.release)
         self._local = settings.local
         self._own = _endpoint(settings.local.member)
         self._session_settings = settings.session
@@ -169,14 +165,22 @@ class Mesh:
         if connection is None:
             self.counters["not_up"] += 1
             return False
-        self._send_frame(connection, encode(message), now_ms)
+        self._send_frame(connection, encode(message, connection.session.version), now_ms)
         return True
 
     def broadcast(self, message: Message, now_ms: int) -> None:
-        """Sends `message` to all nodes that are up."""
-        frame = encode(message)
+        """Sends `message` to all nodes that are up and whose version knows it."""
+        frames: dict[int, bytes] = {}
         for connection in self._peers.values():
-            self._send_frame(connection, frame, now_ms)
+            version = connection.session.version
+            if version not in frames:
+                frames[version] = encode(message, version)
+            self._send_frame(connection, frames[version], now_ms)
+
+    def tell_troubles(self, troubles: tuple[str, ...], now_ms: int) -> None:
+        """Operators at other nodes see these troubles of this node from now on."""
+        self._status = replace(self._status, troubles=troubles)
+        self.broadcast(self._status, now_ms)
 
     def leave(self, reason: str, now_ms: int) -> None:
         """Says Goodbye to all and dials no more."""
@@ -198,6 +202,8 @@ class Mesh:
                 connection.id,
                 connection.session.longest_silence_ms(now_ms),
                 name in missing,
+                connection.session.version,
+                connection.status,
             )
             for name, connection in self._peers.items()
         ]
@@ -240,7 +246,7 @@ class Mesh:
         if self._leaving:
             self._outputs.append(Close(connection_id, abort=True))
             return
-        session = Session(self._beats.hello(), self._session_settings, now_ms)
+        session = Session(self._beats.hello(), self._session_settings, now_ms, self.counters)
         self._beats.add(session)
         connection = _Connection(connection_id, session, endpoint, remote)
         self._connections[connection_id] = connection
@@ -273,7 +279,7 @@ class Mesh:
                 case Opened(hello):
                     self._opened(connection, hello, now_ms)
                 case Received(message):
-                    self._received(self._hello(connection).member.name, message, now_ms)
+                    self._received(connection, message, now_ms)
                 case Closed():
                     self._ended(connection, event, now_ms)
                 case _:
@@ -322,13 +328,19 @@ class Mesh:
         self._redial.up(member.name, _endpoint(member), now_ms)
         if connection.endpoint is not None:
             self._redial.done(connection.endpoint)
+        self.misfits.fits(member.xcf)
         self._outputs.append(PeerUp(member, hello.incarnation))
         self._tell_members(now_ms)
+        self.send(member.name, self._status, now_ms)
 
-    def _received(self, name: str, message: Message, now_ms: int) -> None:
+    def _received(self, connection: _Connection, message: Message, now_ms: int) -> None:
+        if isinstance(message, Status):
+            connection.status = message
+            return  # it is for operators, nothing depends on it
         if isinstance(message, Members):
             for member in message.members:
                 self._learn(member, now_ms)
+        name = self._hello(connection).member.name
         self._outputs.append(MessageReceived(name, message))
 
     def _learn(self, member: Member, now_ms: int) -> None:
@@ -340,6 +352,9 @@ class Mesh:
 
     def _ended(self, connection: _Connection, event: Closed, now_ms: int) -> None:
         self.counters[event.keyword] += 1
+        there = connection.endpoint.address if connection.endpoint else connection.remote
+        if there is not None:
+            self._outputs += self.misfits.refused(there, event.keyword, event.detail, now_ms)
         self._write(connection)
         self._written.pop(connection.id, None)
         del self._connections[connection.id]

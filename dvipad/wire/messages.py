@@ -13,8 +13,8 @@ from typing import Final, TypeAlias
 
 from dvipad.address import Address
 from dvipad.config.model import Distribute, Moveable
+from dvipad.versions import GREETING, Versions
 
-PROTOCOL_VERSION: Final = 1
 MAX_CONNECTIONS: Final = 16_384
 """Connections in one NEWCONN or TERMCONN message, at the most."""
 
@@ -32,14 +32,23 @@ class Member:
 class Hello:
     """First message in each direction: who speaks. `incarnation` grows with each start.
 
-    `token`: what UDP heartbeats to the sender carry in this session; 0: it takes none.
+    `token`: what UDP heartbeats to the sender carry in this session; 0: it takes none. `oldest`,
+    `newest`: the mesh versions that the sender speaks; one that says nothing speaks the first.
+    `version` is that of the greeting itself, which never changes.
     """
 
     cluster: str
     member: Member
     incarnation: int
-    version: int = PROTOCOL_VERSION
+    version: int = GREETING
     token: int = 0
+    oldest: int = 1
+    newest: int = 1
+
+    @property
+    def versions(self) -> Versions:
+        """What the sender speaks."""
+        return Versions(self.oldest, self.newest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +228,17 @@ class Weights:
     announced: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What operators want to know of the sender: its release, and its troubles.
+
+    Troubles are texts to be shown, none of which a receiver has to know.
+    """
+
+    release: str
+    troubles: tuple[str, ...] = ()
+
+
 Message: TypeAlias = (
     Hello
     | Heartbeat
@@ -231,4 +251,5 @@ Message: TypeAlias = (
     | Dvipa
     | Witness
     | Weights
+    | Status
 )

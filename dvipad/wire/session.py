@@ -16,23 +16,18 @@ caller feeds what its sockets hold before it steps deadlines.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from dvipad.versions import GREETING
 from dvipad.wire.codec import decode, encode
 from dvipad.wire.datagram import Beat
 from dvipad.wire.errors import Fault, RemoteProtocolError
 from dvipad.wire.framing import MAX_FRAME, Frame, FrameDecoder
 from dvipad.wire.hearing import Hearing
-from dvipad.wire.messages import (
-    PROTOCOL_VERSION,
-    Goodbye,
-    Heartbeat,
-    Hello,
-    Message,
-)
+from dvipad.wire.messages import Goodbye, Heartbeat, Hello, Message
 from dvipad.wire.session_events import (
     Closed,
     CloseReason,
@@ -123,9 +118,14 @@ TRANSITIONS: Final[dict[tuple[State, Trigger], State]] = {
 
 
 class Session:
-    """One connection to a peer; `local` is what this node says of itself."""
+    """One connection to a peer; `local` is what this node says of itself.
+
+    `version` of the protocol is that of the greeting, and then the one that both ends agree on.
+    `counters` counts what was ignored of what the peer sent.
+    """
 
     __slots__ = (
+        "_counters",
         "_decoder",
         "_events",
         "_handshake_until_ms",
@@ -138,10 +138,19 @@ class Session:
         "beats_sent",
         "beats_unheard",
         "peer",
+        "version",
     )
 
-    def __init__(self, local: Hello, settings: SessionSettings, now_ms: int) -> None:
+    def __init__(
+        self,
+        local: Hello,
+        settings: SessionSettings,
+        now_ms: int,
+        counters: Counter[str] | None = None,
+    ) -> None:
         self.peer: Hello | None = None
+        self.version = GREETING
+        self._counters = Counter() if counters is None else counters
         self._local = local
         self._settings = settings
         self._state = State.GREETING
@@ -187,7 +196,7 @@ class Session:
         self._decoder.feed(data)
         try:
             while (frame := self._next_frame()) is not None:
-                message = decode(frame)
+                message = decode(frame, self.version, self._counters)
                 if message is not None:
                     self._receive(message)
         except RemoteProtocolError as error:
@@ -248,7 +257,7 @@ class Session:
             return None
         self.beats_sent += 1
         self.beats_unheard += 1
-        return Beat(self.peer.token, self.beats_sent)
+        return Beat(self.peer.token, self.beats_sent, self.version)
 
     # --- this end acts ------------------------------------------------------------------------
 
@@ -256,17 +265,19 @@ class Session:
         """The leader takes this connection; allowed once, after `Greeted` with `leads`."""
         assert self.peer is not None
         self._move(Trigger.L_CONFIRM)
-        self._out.append(encode(Heartbeat()))
+        self._out.append(encode(Heartbeat(), self.version))
         self._hearing.bytes_came(now_ms)
         self._sent_ms = now_ms
         self._events.append(Opened(self.peer))
 
     def send(self, message: Message, now_ms: int) -> None:
-        """Sends `message` in an open session."""
-        self.send_frame(encode(message), now_ms)
+        """Sends `message` in an open session, if its version knows it."""
+        self.send_frame(encode(message, self.version), now_ms)
 
     def send_frame(self, frame: bytes, now_ms: int) -> None:
-        """Sends what `codec.encode` made; for a message that goes to many peers."""
+        """Sends what `codec.encode` made for `version`; for a message that goes to many peers."""
+        if not frame:
+            return
         self._forgive_own_delay(now_ms)
         self._move(Trigger.L_SEND)
         self._out.append(frame)
@@ -297,7 +308,7 @@ class Session:
     def _receive(self, message: Message) -> None:
         match message:
             case Hello():
-                self._check(message)
+                self._agree(message)
                 leads = self._local.member.name < message.member.name
                 self._move(Trigger.R_HELLO_LEAD if leads else Trigger.R_HELLO_FOLLOW)
                 self.peer = message
@@ -317,11 +328,12 @@ class Session:
                 self._move(Trigger.R_MESSAGE)
                 self._events.append(Received(message))
 
-    def _check(self, hello: Hello) -> None:
+    def _agree(self, hello: Hello) -> None:
+        """Checks who the peer is, and from now on speaks the version that both ends know."""
         local = self._local
-        if hello.version != PROTOCOL_VERSION:
+        if hello.version != GREETING:
             raise RemoteProtocolError(
-                Fault.VERSION, f"version {hello.version}, this node speaks {PROTOCOL_VERSION}"
+                Fault.VERSION, f"a greeting of version {hello.version}, not {GREETING}"
             )
         if hello.cluster != local.cluster:
             raise RemoteProtocolError(
@@ -331,6 +343,14 @@ class Session:
             raise RemoteProtocolError(Fault.WRONG_VALUE, "a node without a name")
         if hello.member.name == local.member.name:
             raise RemoteProtocolError(Fault.OWN_NAME, f"the peer is {local.member.name!r} too")
+        version = local.versions.agreed(hello.versions)
+        if version is None:
+            raise RemoteProtocolError(
+                Fault.VERSION,
+                f"node {hello.member.name!r} speaks mesh versions {hello.versions}, this node "
+                f"{local.versions}: upgrade node by node, one release at a time",
+            )
+        self.version = self._decoder.version = version
 
     def _move(self, trigger: Trigger) -> None:
         """The only place where the state changes."""

@@ -108,6 +108,20 @@ def test_a_daemon_that_is_dead(made: Scene) -> None:
     made.calm()
 
 
+def test_a_node_that_is_refused(made: Scene) -> None:
+    """Its node file names another cluster."""
+    path = made.cluster.paths.node_file("t2")
+    right = path.read_text()
+    made.cluster.stop_daemon("t2")
+    path.write_text(right.replace(f"cluster: {made.cluster.spec.prefix}", "cluster: other"))
+    made.cluster.start_daemon("t2")
+    made.fires("DvipadPeerRefused")
+    made.cluster.stop_daemon("t2")
+    path.write_text(right)
+    made.cluster.start_daemon("t2")
+    made.calm()
+
+
 def test_a_firewall_for_udp(made: Scene) -> None:
     faults.lose_mesh(made.cluster, 100.0, ("udp",))
     made.fires("DvipadUdpBlocked")

@@ -16,6 +16,7 @@ import yaml
 
 from dvipad.lab.cluster import Cluster
 
+FOLDER: Final = Path(sys.executable).parent
 COLLECTION: Final = Path(__file__).parents[2] / "ansible"
 TIMEOUT_S: Final = 300
 _RECAP: Final = re.compile(r"^(\S+) +: ok=(\d+) +changed=(\d+) .*?failed=(\d+)", re.MULTILINE)
@@ -45,25 +46,42 @@ class Ansible:
         self.home = home
         self._cluster = cluster
         self._prefix = cluster.spec.prefix if cluster else ""
-        self._inventory = home / f"inventory-{self._prefix}.yaml"
+        self._inventory = home / "inventory.yml"
         hosts = {} if cluster is None else {node.name: {} for node in cluster.spec.nodes()}
         if cluster is not None:
             for name, values in hosts.items():
                 values["dvipad_socket"] = str(cluster.paths.control(name))
-        common = {
+        self._common: dict[str, object] = {
             "ansible_connection": "local",
             "ansible_python_interpreter": sys.executable,
             "dvipad_become": False,
             "dvipad_manage_services": False,
         }
-        self._inventory.write_text(yaml.safe_dump({"dvipad": {"hosts": hosts, "vars": common}}))
+        self._hosts: dict[str, dict[str, Any]] = hosts
+        self.describe({}, {})
+
+    def describe(self, hosts: Mapping[str, Mapping[str, object]], common: object) -> None:
+        """More variables of some nodes, and of all of them."""
+        assert isinstance(common, dict)
+        every = {name: values | dict(hosts.get(name, {})) for name, values in self._hosts.items()}
+        group = {"hosts": every, "vars": self._common | common}
+        self._inventory.write_text(yaml.safe_dump({"dvipad": group}))
 
     def command(self, *argv: str) -> subprocess.CompletedProcess[str]:
         """Run one of Ansible's commands to its end."""
-        folder = Path(sys.executable).parent
+        return self._run([str(FOLDER / argv[0]), *argv[1:]], {})
+
+    def type(self, commands: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Commands in a shell of the control host; `./ansible` is the collection."""
+        link = self.home / "ansible"
+        if not link.exists():
+            link.symlink_to(COLLECTION)
+        return self._run(["bash", "-euo", "pipefail", "-c", commands], environment)
+
+    def _run(self, argv: list[str], more: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         environment = {
             **os.environ,
-            "PATH": f"{folder}:{os.environ.get('PATH', os.defpath)}",
+            "PATH": f"{FOLDER}:{os.environ.get('PATH', os.defpath)}",
             "ANSIBLE_HOME": str(self.home),
             "ANSIBLE_REMOTE_TEMP": str(self.home / "remote"),
             "ANSIBLE_COLLECTIONS_PATH": str(self.home),
@@ -71,10 +89,12 @@ class Ansible:
             "ANSIBLE_LOCALHOST_WARNING": "0",
             "LC_ALL": "C.UTF-8",
             "DVIPAD_LAB": self._prefix,
+            **more,
         }
         return subprocess.run(
-            [str(folder / argv[0]), *argv[1:]],
+            argv,
             env=environment,
+            cwd=self.home,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

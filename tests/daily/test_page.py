@@ -16,6 +16,7 @@ from dvipad.lab.web import web_server
 from tests.daily.browser import BROWSER, Browser
 from tests.e2e.cluster_tools import WAIT_S, echo_servers, wait_for_state
 from tests.e2e.conftest import MakeCluster
+from tests.e2e.test_health import fill, small_disk
 
 pytestmark = [
     pytest.mark.e2e,
@@ -108,3 +109,21 @@ def test_the_page_shows_a_takeover_at_once(make_cluster: MakeCluster) -> None:
         cluster.start_daemon("lb2")
         wait_until(cluster, browser, "document.getElementById('link').dataset.state === 'live'")
         assert browser.complaints == []
+
+
+def test_the_page_shows_troubles_of_other_nodes(make_cluster: MakeCluster, tmp_path: Path) -> None:
+    card = "[...document.querySelectorAll('#nodes li')].find(c => c.textContent.includes('lb2'))"
+    with small_disk(tmp_path / "state") as disk:
+        settings = {"lb2": {"paths": {"state": str(disk)}}}
+        cluster = make_cluster(targets=1, host_settings=settings)
+        with web_server(cluster, "lb1") as web, Browser(cluster, "client") as browser:
+            browser.size(*SCREENS["phone"])
+            browser.go(web.url())
+            wait_until(cluster, browser, card)
+            fill(disk)
+            wait_until(cluster, browser, f"{card}.querySelector('.trouble')")
+            photographer(browser)("trouble")
+            assert browser.value(f"{card}.querySelector('.trouble').textContent") == "storage full"
+            (disk / "big").unlink()
+            wait_until(cluster, browser, f"!{card}.querySelector('.trouble')")
+            assert browser.complaints == []

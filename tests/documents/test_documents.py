@@ -8,25 +8,38 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dvipad.cli import dvipactl, dvipad
-from dvipad.config.errors import errors
 from dvipad.config.profile import parse_profile
+from dvipad.convert.result import convert
+from dvipad.lab import cli as lab_cli
 from dvipad.lab.cluster import Cluster
 from dvipad.lab.spec import LabSpec
 from dvipad.lab.web import web_server
+from dvipad.vmlab.readme import commands
 from tests.documents.blocks import ALL, FILES, READ, ROOT, RUN, Block, indented, of
 from tests.e2e.cluster_tools import WAIT_S, ready_targets, wait_for_state
 
-PARSERS = {"dvipad": dvipad.parser_of, "dvipactl": dvipactl.parser_of}
+PARSERS = {
+    "dvipad": dvipad.parser_of,
+    "dvipad lab": lab_cli.parser_of,
+    "dvipactl": dvipactl.parser_of,
+}
+README = ROOT / "README.md"
+MACHINES = ("vm1", "vm2", "vm3")
+SOME_NODE = {"node": "lb1", "xcf": "192.0.2.1", "uplinks": ["eth0"]}
+"""What a node file must have: blocks show what they are about."""
 PLACEHOLDERS = {
     "DVIPA": "192.0.2.100",
     "ADDRESS": "192.0.2.225",
     "FILE": "profile",
+    "FILE...": "keepalived.conf",
+    "FOLDER": "new",
     "FILE.tar.gz": "bundle.tar.gz",
     "NUMBER": "1",
     "NODE.yaml": "node.yaml",
@@ -42,20 +55,37 @@ def test_every_block_says_what_becomes_of_it(path: Path) -> None:
     assert not unknown, "unknown kinds: tests/documents/blocks.py has those that there are"
 
 
+@pytest.mark.parametrize("kind", RUN)
+def test_every_kind_is_run_by_somebody(kind: str) -> None:
+    asks = ("run_later_blocks(", "commands(") if kind == "sh vm" else (f'"{kind}"',)
+    text = (ROOT / RUN[kind]).read_text()
+    assert all(each in text for each in asks), f"{RUN[kind]} does not run {kind!r}"
+
+
+def test_every_command_of_the_readme_is_typed_on_a_machine() -> None:
+    typed = "\n".join("\n".join(commands(README.read_text(), name)) for name in MACHINES)
+    for block in of("sh vm"):
+        if block.path == README:
+            assert all(line in typed for line in block.lines()), f"{block}: typed nowhere"
+
+
 def takes(command: str) -> None:
     """A command of dvipad must be one that its parser takes."""
     words = shlex.split(command, comments=True)
-    if not words or words[0] not in PARSERS or words[1:2] == ["lab"]:
+    words = words[words[:1] == ["sudo"] :]
+    name = " ".join(words[: 2 if words[1:2] == ["lab"] else 1])
+    if name not in PARSERS:
         return
-    parser: argparse.ArgumentParser = PARSERS[words[0]]()
+    parser: argparse.ArgumentParser = PARSERS[name]()
     try:
-        parser.parse_args(words[1:])
+        parser.parse_args(words[len(name.split()) :])
     except SystemExit as end:
         assert not end.code, f"its parser does not take: {command}"
 
 
 @pytest.mark.parametrize("block", of("sh vm"), ids=str)
 def test_commands_for_real_machines_can_be_typed(block: Block) -> None:
+    """Before somebody boots them."""
     subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
     for line in block.lines():
         takes(line)
@@ -75,11 +105,45 @@ def test_usage_is_what_the_parser_takes(block: Block) -> None:
             takes(command)
 
 
+def check(folder: Path, files: Mapping[str, str]) -> None:
+    """These files go through the checker that users have."""
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    assert dvipad.main(["--check", *(str(folder / name) for name in files)]) == dvipad.OK
+
+
 @pytest.mark.parametrize("block", of("profile"), ids=str)
-def test_profiles_have_no_defect(block: Block) -> None:
+def test_profiles_have_no_defect(block: Block, tmp_path: Path) -> None:
     whole = "VIPADYNAMIC" in block.text
     text = block.text if whole else f"VIPADYNAMIC\n{block.text}\nENDVIPADYNAMIC\n"
-    assert not errors(parse_profile(text, str(block)).problems)
+    node = yaml.safe_dump(SOME_NODE | {"profile": "profile"})
+    check(tmp_path, {"profile": text, "node.yaml": node})
+
+
+@pytest.mark.parametrize("block", of("convert"), ids=str)
+def test_files_of_other_programs_become_the_profile_that_follows(block: Block) -> None:
+    after = next(each for each in ALL[ALL.index(block) :] if each.kind == "profile")
+    made = parse_profile(convert({Path("file"): block.text}).profile, str(block)).profile
+    told = parse_profile(after.text, str(after)).profile
+    assert made is not None and told is not None
+    assert made.distributes == told.distributes
+    assert [each.dvipa for each in made.defines] == [each.dvipa for each in told.defines]
+
+
+@pytest.mark.parametrize("block", of("yaml node"), ids=str)
+def test_node_files_have_no_defect(block: Block, tmp_path: Path) -> None:
+    missing = {key: value for key, value in SOME_NODE.items() if f"{key}:" not in block.text}
+    check(tmp_path, {"node.yaml": (yaml.safe_dump(missing) if missing else "") + block.text})
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in ALL if block.kind.startswith("sh") and block.files()], ids=str
+)
+def test_files_that_commands_write_have_no_defect(block: Block, tmp_path: Path) -> None:
+    found = {Path(name).name: text for name, text in block.files().items()}
+    configuration = {name: found[name] for name in ("profile", "node.yaml") if name in found}
+    if configuration:
+        check(tmp_path, configuration)
 
 
 @pytest.mark.parametrize("block", of("sh make"), ids=str)
@@ -106,6 +170,7 @@ def test_commands_run_on_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
         shell(block, [])
 
 
+ON_HOSTS = {"sh lab": "lb1", "sh lab lb2": "lb2", "sh lab t1": "t1", "sh client": "client"}
 SETUP = (
     "nft add table inet filter",
     "nft add chain inet filter input { type filter hook input priority 0 ; }",
@@ -122,10 +187,9 @@ def test_commands_run_in_a_lab() -> None:
             cluster.run("lb1", line.split())
         servers = [serve(cluster, host.name) for host in spec.hosts() if host.name.startswith("t")]
         cluster.wait_until(lambda: ready_targets(cluster, "lb1") == 3, WAIT_S, "targets serve")
-        for block in of("sh client"):
-            shell(block, cluster.command("client", []), cluster.environment("client"))
-        for block in of("sh lab"):
-            shell(block, cluster.command("lb1", []), cluster.environment("lb1"))
+        for block in of(*ON_HOSTS):
+            name = ON_HOSTS[block.kind]
+            shell(block, cluster.command(name, []), cluster.environment(name))
         for server in servers:
             server.kill()
             server.wait()

@@ -14,7 +14,8 @@ from dvipad.adapters.bpf.layout import CONNECTION
 from dvipad.adapters.mesh import MAX_BUFFERED
 from dvipad.address import Address
 from dvipad.config.model import Position
-from dvipad.wire import codec, datagram, framing, mesh, messages, redial, session
+from dvipad.versions import GREETING, NEWEST, OLDEST
+from dvipad.wire import codec, datagram, framing, links, mesh, messages, redial, session
 from dvipad.wire.errors import Fault
 from tests.documents.blocks import ROOT
 
@@ -40,6 +41,7 @@ LIMITS: Final = {
     "MAX_UNGREETED": mesh.MAX_UNGREETED,
     "MAX_UNGREETED_EACH": mesh.MAX_UNGREETED_EACH,
     "MAX_ENDPOINTS": redial.MAX_ENDPOINTS,
+    "MAX_MISFITS": links.MAX_MISFITS,
 }
 
 
@@ -126,15 +128,23 @@ def test_every_value_and_word_is_told() -> None:
 
 
 def test_frames_and_datagrams() -> None:
-    version = messages.PROTOCOL_VERSION
-    assert TEXT.count(f"version of the protocol, {version} |") == 2
-    assert f"\nVersion {version}. " in TEXT
+    spoken = " and ".join(str(version) for version in range(OLDEST, NEWEST + 1))
+    assert f"\nVersions {spoken}. " in TEXT
+    assert f"the greeting, have version {GREETING} for ever" in TEXT
     assert "| 14 | H | header" in TEXT and framing.PREFIX_SIZE == 14
     assert f"The datagram has {datagram.BEAT_SIZE} bytes" in TEXT
     for magic in (framing.MAGIC, datagram.MAGIC):
         assert f"| magic `{magic.decode()}` |" in TEXT
     assert CONNECTION.size == codec.CONNECTION_SIZE
     assert f"One connection is {codec.CONNECTION_SIZE} bytes" in TEXT
+
+
+def test_what_each_version_brought() -> None:
+    told = dict(table("Versions"))
+    assert list(told) == [str(version) for version in range(1, NEWEST + 1)]
+    for (kind, field), version in codec.SINCE.items():
+        assert ".".join(filter(None, (kind.__name__, field))) in told[str(version)].split(", ")
+        assert f"ince version {version}" in section(kind.__name__)
 
 
 def test_every_fault_is_told() -> None:

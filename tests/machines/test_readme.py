@@ -16,6 +16,7 @@ from dvipad.vmlab.guest_kernel import fetch
 from dvipad.vmlab.job import FOLDER, ROOT
 from dvipad.vmlab.readme import commands
 from dvipad.vmlab.segment import Segment, segment
+from tests.machines.documents import run_later_blocks
 
 NAMES: Final = ("vm1", "vm2", "vm3")
 COMMANDS_AT_MOST: Final = 10
@@ -98,6 +99,9 @@ def test_the_readme_makes_a_cluster_that_outlives_its_owner(lan: Segment) -> Non
     say(output)
     exposure = re.search(r"([0-9.]+) [A-Z]+", output)
     assert exposure and float(exposure[1]) <= EXPOSURE_AT_MOST
+
+    run_later_blocks(lan.machines["vm1"].run)
+    say(f"the DVIPA answers after {eventually_answers(lan):.1f} s")
 
     lan.power_off("vm1")
     say(f"vm1 is off; the DVIPA answers after {eventually_answers(lan):.1f} s")

@@ -32,16 +32,18 @@ from dvipad.core.inputs import (
     ProfileChanged,
     Stalled,
     Started,
+    TroublesChanged,
 )
 from dvipad.core.node import Node
-from dvipad.wire.actions import Close, Datagram, DatagramsMissing, Dial, Ending, Write
+from dvipad.versions import OLDEST
+from dvipad.wire.actions import Close, Datagram, DatagramsMissing, Dial, Ending, Misfit, Write
 from dvipad.wire.events import HostAnswered, MessageReceived, PeerDown, PeerUp
 from dvipad.wire.mesh import Mesh, MeshSettings
 from dvipad.wire.messages import Hello, Member
 from dvipad.wire.redial import Endpoint
 
 from .lan import MeshPort
-from .scenario import BEATS_MS, REDIAL_MS, SESSION, TIMERS
+from .scenario import BEATS_MS, REDIAL_MS, SESSION, TIMERS, newest_version
 
 if TYPE_CHECKING:
     from .kernel import KernelEffect
@@ -84,20 +86,16 @@ class Daemon:
         plan = host.plan
         seeds = world.seeds_of(host.name)
         self.node = Node(NodeSettings(plan.name, plan.xcf, len(seeds), TIMERS))
-        hello = Hello("sim", Member(plan.name, plan.xcf, PORT), host.next_incarnation())
+        incarnation = host.next_incarnation()
+        self.newest = newest_version(world.scenario.seed, plan.name, incarnation)
+        member = Member(plan.name, plan.xcf, PORT)
+        hello = Hello("sim", member, incarnation, oldest=OLDEST, newest=self.newest)
         endpoints = tuple(Endpoint(seed, PORT) for seed in seeds)
         session = replace(SESSION, beat_ms=BEATS_MS[world.scenario.seed % len(BEATS_MS)])
         settings = MeshSettings(hello, endpoints, session, *REDIAL_MS)
         self.mesh = Mesh(settings, host.clock_ms())
-        self.port = MeshPort(
-            host.name,
-            self._dialled,
-            self._accepted,
-            self._receive,
-            self._closed,
-            self._failed,
-            self._datagram,
-        )
+        ends = (self._dialled, self._accepted, self._receive, self._closed, self._failed)
+        self.port = MeshPort(host.name, *ends, self._datagram)
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -160,6 +158,8 @@ class Daemon:
         now_ms = self.host.clock_ms()
         self.world.trace_input(self.host.name, event)
         self._taken(event, partial(self.node.step, event, now_ms))
+        if isinstance(event, TroublesChanged):
+            self._mesh(self.mesh.tell_troubles, tuple(event.troubles))
 
     def _taken(self, event: Input | None, step: Callable[[], list[Effect]]) -> None:
         checks = self.world.checks
@@ -252,7 +252,7 @@ class Daemon:
                     case Datagram(endpoint, data):
                         name = self.world.by_xcf(endpoint.address)
                         self.world.mesh_lan.send_datagram(self.port, name, data)
-                    case DatagramsMissing():
+                    case DatagramsMissing() | Misfit():
                         pass  # a line of the log
                     case MessageReceived() | HostAnswered():
                         events.append(output)

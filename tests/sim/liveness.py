@@ -10,6 +10,8 @@ from dvipad.config.model import Moveable
 from dvipad.core.dpt import covering, target_spec
 from dvipad.core.effects import Role
 from dvipad.core.vipa import State
+from dvipad.wire.codec import SINCE
+from dvipad.wire.messages import Status
 
 from .scenario import Kind
 from .traffic import Connection, Phase
@@ -25,6 +27,7 @@ MOVED_MS: Final = 1_500
 """What waits for the end of the last connection, and looks once a second, has moved by then."""
 PROBE_MS: Final = 1_800
 """Probes are opened and closed, and old connections go on, within this time."""
+STATUS_SINCE: Final = SINCE[Status, ""]
 ENDED_MS: Final = 1_200
 """So long after its end a connection may still be in the CRT."""
 
@@ -93,9 +96,23 @@ class Liveness:
             missing = set(hosts) - set(daemon.sessions) - {daemon.host.name}
             if missing:
                 yield f"{daemon.host.name} has no session with {missing}"
+            yield from self._links(daemon)
         scenario = self._world.scenario
         for dvipa in (*scenario.dvipas, *scenario.ranged):
             yield from self._dvipa(dvipa, daemons)
+
+    def _links(self, daemon: Daemon) -> Iterator[str]:
+        """Each pair speaks the newest version of both, and knows each other's troubles by it."""
+        for link in daemon.mesh.links(daemon.host.clock_ms()):
+            peer = self._world.hosts[link.peer]
+            if peer.daemon is None:
+                continue
+            newest = min(daemon.newest, peer.daemon.newest)
+            if link.version != newest:
+                yield f"{daemon.host.name} speaks {link.version} with {link.peer}, not {newest}"
+            status = Status("", tuple(peer.troubles)) if newest >= STATUS_SINCE else None
+            if link.status != status:
+                yield f"{daemon.host.name} knows {link.status} of {link.peer}, not {status}"
 
     def _dvipa(self, dvipa: Address, daemons: list[Daemon]) -> Iterator[str]:
         owners = []

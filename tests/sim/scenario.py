@@ -7,6 +7,7 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from random import Random
 from typing import Final
+from zlib import crc32
 
 from dvipad.address import Address
 from dvipad.config.model import (
@@ -22,6 +23,7 @@ from dvipad.config.model import (
 )
 from dvipad.core.context import Timers
 from dvipad.core.inputs import Listener
+from dvipad.versions import NEWEST, OLDEST
 from dvipad.wire.session import SessionSettings
 
 TIMERS: Final = Timers(
@@ -132,6 +134,12 @@ class Scenario:
     def host(self, name: str) -> HostPlan:
         """The plan of the host with that name."""
         return next(host for host in self.hosts if host.name == name)
+
+
+def newest_version(seed: int, name: str, incarnation: int) -> int:
+    """The newest mesh version that a life of a daemon speaks: releases differ, and each start may
+    be an upgrade, or the way back."""
+    return OLDEST + crc32(f"{seed} {name} {incarnation}".encode()) % (NEWEST - OLDEST + 1)
 
 
 def make_scenario(seed: int) -> Scenario:

@@ -41,6 +41,7 @@ from dvipad.config.values import network_of
 from dvipad.config.web import WebConfig
 from dvipad.config.words import Direct, Quorum, Tunnel, Xdp
 from dvipad.config.workload import WORKLOAD_LIMITS, WorkloadConfig
+from dvipad.versions import NEWEST, OLDEST
 
 _DVIPA4 = int(IPv4Address("198.18.0.0"))
 _DVIPA6 = int(IPv6Address("2001:db8::"))
@@ -202,7 +203,7 @@ def nodes(draw: st.DrawFn) -> NodeConfig:
         tuple(draw(st.lists(interfaces, min_size=1, max_size=3, unique=True))),
         draw(_names),
         tuple(draw(st.lists(_peers, max_size=4, unique=True))),
-        MeshConfig(draw(st.integers(1, 65_535))),
+        MeshConfig(draw(st.integers(1, 65_535)), draw(st.integers(OLDEST, NEWEST))),
         draw(st.sampled_from(Tunnel)),
         VxlanConfig(draw(st.integers(1, 65_535))),
         draw(st.sampled_from(Direct)),

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from itertools import count
 
-from dvipad.wire.actions import Close, Datagram, DatagramsMissing, Dial, Ending, Write
+from dvipad.versions import Versions
+from dvipad.wire.actions import Close, Datagram, DatagramsMissing, Dial, Ending, Misfit, Write
 from dvipad.wire.events import MeshEvent, MessageReceived, PeerDown, PeerUp
 from dvipad.wire.mesh import Mesh, MeshSettings
 from dvipad.wire.messages import Hello, Member
@@ -24,8 +25,9 @@ def endpoint(name: str) -> Endpoint:
     return Endpoint(member(name).xcf, member(name).port)
 
 
-def hello(name: str, incarnation: int = 1) -> Hello:
-    return Hello("lab", member(name), incarnation)
+def hello(name: str, incarnation: int = 1, versions: Versions = Versions()) -> Hello:  # noqa: B008
+    span = {"oldest": versions.oldest, "newest": versions.newest}
+    return Hello("lab", member(name), incarnation, **span)
 
 
 RETRY_MS = 10
@@ -49,7 +51,7 @@ class Wire:
     events: dict[str, list[tuple[int, MeshEvent]]] = field(
         default_factory=lambda: defaultdict(list)
     )
-    reports: list[tuple[int, str, DatagramsMissing]] = field(default_factory=list)
+    reports: list[tuple[int, str, DatagramsMissing | Misfit]] = field(default_factory=list)
     ends: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
     arrives_ms: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
     held: dict[tuple[str, int], deque[Callable[[Mesh], None]]] = field(
@@ -58,10 +60,13 @@ class Wire:
     queue: list[tuple[int, int, Callable[[], None]]] = field(default_factory=list)
     numbers: count[int] = field(default_factory=count)
 
-    def start(self, name: str, *seeds: str, incarnation: int = 1) -> Mesh:
+    def start(
+        self, name: str, *seeds: str, incarnation: int = 1, versions: Versions | None = None
+    ) -> Mesh:
         self.events.pop(name, None)
         known = tuple(endpoint(seed) for seed in seeds)
-        self.nodes[name] = Mesh(MeshSettings(hello(name, incarnation), known), self.now_ms)
+        local = hello(name, incarnation, versions or Versions())
+        self.nodes[name] = Mesh(MeshSettings(local, known, release=f"of {name}"), self.now_ms)
         return self.nodes[name]
 
     def kill(self, name: str) -> None:
@@ -144,7 +149,7 @@ class Wire:
                         self.end((name, connection_id), ending)
                     case Datagram(to, beat):
                         self.send_datagram(name, to, beat)
-                    case DatagramsMissing():
+                    case DatagramsMissing() | Misfit():
                         self.reports.append((self.now_ms, name, output))
                     case _:
                         self.events[name].append((self.now_ms, output))

@@ -11,10 +11,11 @@ from dvipad.config.check import Configuration, load, load_files
 from dvipad.config.errors import ConfigError, Problem, Severity
 from dvipad.config.health import HealthConfig
 from dvipad.config.model import Profile
-from dvipad.config.node import NodeConfig, Peer, TimersConfig, parse_node
+from dvipad.config.node import MeshConfig, NodeConfig, Peer, TimersConfig, parse_node
 from dvipad.config.web import WebConfig
 from dvipad.config.words import Direct, Tunnel, Xdp
 from dvipad.config.workload import WorkloadConfig
+from dvipad.versions import NEWEST
 
 LEAST = "node: t1\nxcf: 192.0.2.11\nuplinks: [eth0]\n"
 
@@ -35,7 +36,7 @@ def test_the_least_node_file_has_the_defaults() -> None:
 def test_everything_can_be_said() -> None:
     text = LEAST + (
         "cluster: lab\npeers: [192.0.2.1, '192.0.2.2:99', 2001:db8::3, '[2001:db8::4]:98',"
-        " '[2001:db8::5]']\nmesh: {port: 77}\ntunnel: gre\nprofile: p/x\n"
+        " '[2001:db8::5]']\nmesh: {port: 77, newest_version: 1}\ntunnel: gre\nprofile: p/x\n"
         "paths: {run: /run/x, bpffs: /sys/fs/bpf/x}\ntimers: {dead_ms: 900}\n"
         "health: {enabled: True, rejoin: false, clear_ms: 5}\nxdp: Native\ndirect: off\n"
         "web: {port: 80, listen: ['::', 192.0.2.11]}\n"
@@ -52,6 +53,7 @@ def test_everything_can_be_said() -> None:
         Peer(ip_address("2001:db8::4"), 98),
         Peer(ip_address("2001:db8::5"), 77),
     )
+    assert node.mesh == MeshConfig(77, 1)
     assert node.health == HealthConfig(rejoin=False, clear_ms=5)
     assert node.web == WebConfig(80, (ip_address("::"), ip_address("192.0.2.11")))
     assert node.workload == WorkloadConfig(1000, "/a.slice/b", 40, 0)
@@ -86,6 +88,8 @@ def test_one_seed_peer_needs_no_list() -> None:
         ("profile: [x]", 10, "not a plain value"),
         ("mesh: {port: 65536}", 14, "port is not such a number"),
         ("mesh: 4780", 7, "not a mapping"),
+        ("mesh: {newest_version: 0}", 24, "newest_version is not such a number"),
+        (f"mesh: {{newest_version: {NEWEST + 1}}}", 24, "newest_version is not such a number"),
         ("health: {enabled: 1}", 19, "enabled is not"),
         ("health: {persist_ms: -1}", 22, "persist_ms is not"),
         ("health: {rejoins: true}", 10, "unknown key"),

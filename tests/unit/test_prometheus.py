@@ -171,6 +171,7 @@ CASES = {
         }
     ),
     "DvipadUdpBlocked": Case({f'dvipad_peer_udp_blocked{{{NODE},peer="lb2"}}': values(0, 1)}),
+    "DvipadPeerRefused": Case({f"dvipad_peers_refused{{{NODE}}}": values(0, 1)}),
     "DvipadNoOwner": Case({f'{ROLE}{{{NODE},{VIPA},role="owner"}}': values(1, 0)}),
     "DvipadSplitBrain": Case(OWNED | {f'{ROLE}{{{OTHER},{VIPA},role="owner"}}': values(0, 1)}),
     "DvipadNoBackup": Case(

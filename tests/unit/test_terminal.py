@@ -51,7 +51,10 @@ def target(node: str, total: int) -> dict[str, Any]:
 def sight(at_s: float, total: int, before: Sight | None = None, targets: int = 1) -> Sight:
     view = {
         "name": "lb1", "joined": True, "troubles": ["storage full"],
-        "members": [{"name": "lb1", "xcf": "192.0.2.1", "life": "self"}],
+        "members": [
+            {"name": "lb1", "xcf": "192.0.2.1", "life": "self", "release": "0.1.0",
+             "mesh_version": 2, "troubles": []},
+        ],
         "dvipas": [{"dvipa": "192.0.2.100", "status": "ACTIVE", "dist_status": "distributor",
                     "owner": "lb1", "epoch": 7, "rank": 255}],
         "targets": [target(f"t{number}", total * number) for number in range(1, targets + 1)],

@@ -29,8 +29,8 @@ PURE_MODULES = {
 PURE_AGENTS = [f"agents/{name}.py" for name in ("formula", "steady", "proc", "snapshot")]
 
 LAYERS = {
-    "config": ("dvipad.address", "dvipad.config"),
-    "wire": ("dvipad.address", "dvipad.config.model", "dvipad.wire"),
+    "config": ("dvipad.address", "dvipad.versions", "dvipad.config"),
+    "wire": ("dvipad.address", "dvipad.versions", "dvipad.config.model", "dvipad.wire"),
     "core": (
         "dvipad.address", "dvipad.config.model", "dvipad.wire.messages", "dvipad.wire.events",
         "dvipad.core",
@@ -105,8 +105,9 @@ def test_imports_never_point_back(package: str) -> None:
             assert allowed, f"{_name(path)}:{line}: {package} must not import {module}"
 
 
-def test_address_imports_nothing_of_dvipad() -> None:
-    modules = [module for _, module in _imports(ROOT / "dvipad" / "address.py")]
+@pytest.mark.parametrize("name", ["address", "versions"])
+def test_what_all_may_import_imports_nothing_of_dvipad(name: str) -> None:
+    modules = [module for _, module in _imports(ROOT / "dvipad" / f"{name}.py")]
     assert not [module for module in modules if _within(module, ("dvipad",))]
 
 

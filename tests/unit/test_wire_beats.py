@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from ipaddress import IPv4Address
 from random import Random
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mesh_wire import Wire, check_order, full_mesh, hello
 
+from dvipad.versions import MAX_VERSION, NEWEST, OLDEST
 from dvipad.wire.actions import Datagram, DatagramsMissing
 from dvipad.wire.beats import MAX_MISSING, Beats
 from dvipad.wire.codec import encode
@@ -22,7 +24,7 @@ from dvipad.wire.datagram import (
     encode_beat,
 )
 from dvipad.wire.events import DownReason, MessageReceived, PeerDown
-from dvipad.wire.messages import Dvipa, Heartbeat, Hello, Move
+from dvipad.wire.messages import Dvipa, Heartbeat, Move
 from dvipad.wire.session import Session, SessionSettings, State
 from dvipad.wire.session_events import Closed, CloseReason
 
@@ -34,18 +36,18 @@ numbers = st.integers(0, 2**64 - 1)
 # --- the datagram -----------------------------------------------------------------------------
 
 
-@given(numbers, numbers, st.binary(max_size=MAX_DATAGRAM - BEAT_SIZE))
+@given(numbers, numbers, st.integers(0, MAX_VERSION), st.binary(max_size=MAX_DATAGRAM - BEAT_SIZE))
 def test_a_heartbeat_is_read_back_whatever_a_later_version_adds(
-    token: int, sequence: int, more: bytes
+    token: int, sequence: int, version: int, more: bytes
 ) -> None:
-    beat = Beat(token, sequence)
+    beat = Beat(token, sequence, version)
     assert decode_beat(encode_beat(beat) + more) == beat
 
 
 @given(st.binary(max_size=2 * MAX_DATAGRAM))
 def test_anything_else_is_no_heartbeat(data: bytes) -> None:
     assert (decode_beat(data) is None) == (
-        not BEAT_SIZE <= len(data) <= MAX_DATAGRAM or not data.startswith(b"DH\x01")
+        not BEAT_SIZE <= len(data) <= MAX_DATAGRAM or not data.startswith(b"DH")
     )
 
 
@@ -60,7 +62,7 @@ def test_a_heartbeat_that_was_cut_off_is_none(length: int) -> None:
 def open_session(token: int = 5) -> Session:
     """A leader's session that is open at 0 ms; its peer takes datagrams with `token`."""
     session = Session(hello("a"), SETTINGS, 0)
-    session.receive_data(encode(Hello("lab", hello("b").member, 1, token=token)), 0)
+    session.receive_data(encode(replace(hello("b"), token=token)), 0)
     session.confirm(0)
     while session.next_event() is not None:
         pass
@@ -146,7 +148,7 @@ def test_a_heartbeat_after_the_end_says_nothing() -> None:
 
 def test_a_peer_that_asked_for_none_gets_none() -> None:
     assert open_session(token=0).next_beat() is None
-    assert open_session(token=7).next_beat() == Beat(7, 1)
+    assert open_session(token=7).next_beat() == Beat(7, 1, NEWEST)
 
 
 def test_who_was_late_itself_gives_the_connection_time_too() -> None:
@@ -187,6 +189,28 @@ def test_strangers_are_counted_and_dropped(data: bytes) -> None:
     assert counters["udp_malformed"] + counters["udp_stranger"] == 1
 
 
+@pytest.mark.parametrize("version", [0, *range(OLDEST, NEWEST + 2), MAX_VERSION])
+def test_a_datagram_of_a_version_that_is_not_spoken_is_counted_and_dropped(version: int) -> None:
+    beats, counters = make_beats()
+    session = Session(beats.hello(), SETTINGS, 0)
+    beats.add(session)
+    beats.receive(encode_beat(Beat(session.token, 1, version)), 10)
+    spoken = OLDEST <= version <= NEWEST
+    assert counters == {"udp_received" if spoken else "udp_version": 1}
+
+
+def test_heartbeats_have_the_version_of_their_session() -> None:
+    beats, _ = make_beats(incarnation=3)
+    old = replace(hello("X"), token=7, newest=OLDEST)
+    session = Session(beats.hello(), SETTINGS, 0)
+    session.receive_data(encode(old), 0)
+    beats.add(session)
+    beats.add(greeted(beats, "Z"))
+    sent = [each.data for each in beats.due(0) if isinstance(each, Datagram)]
+    versions = [beat.version for data in sent if (beat := decode_beat(data)) is not None]
+    assert versions == [OLDEST, NEWEST]
+
+
 def test_a_datagram_of_an_ended_session_is_a_strangers() -> None:
     beats, counters = make_beats()
     session = Session(beats.hello(), SETTINGS, 0)
@@ -201,7 +225,7 @@ def test_a_datagram_of_an_ended_session_is_a_strangers() -> None:
 def greeted(beats: Beats, name: str) -> Session:
     """A session with node `name`, which takes datagrams."""
     session = Session(beats.hello(), SETTINGS, 0)
-    session.receive_data(encode(Hello("lab", hello(name).member, 1, token=1)), 0)
+    session.receive_data(encode(replace(hello(name), token=1)), 0)
     beats.add(session)
     return session
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvipad.config.model import DistMethod, Distribute, PortRange, Position, TargetSpec
+from dvipad.versions import NEWEST
 from dvipad.wire.codec import MAX_ITEMS, MAX_NUMBER, MAX_TEXT, TYPES, decode, encode
 from dvipad.wire.errors import Fault, RemoteProtocolError
 from dvipad.wire.framing import MAX_FRAME, PREFIX_SIZE, Frame, FrameDecoder, encode_frame
@@ -31,6 +32,7 @@ from dvipad.wire.messages import (
     PortStatus,
     ServerWeight,
     SrvStat,
+    Status,
     TermConn,
     VipaEntry,
     VipaList,
@@ -112,11 +114,13 @@ any_message: st.SearchStrategy[Message] = st.one_of(
         ),
         announced=st.none() | weights,
     ),
+    st.builds(Status, release=texts, troubles=tuples(texts)),
 )
 
 
 def frames_of(data: bytes, portion: int) -> Iterator[Frame]:
     decoder = FrameDecoder()
+    decoder.version = NEWEST
     for start in range(0, len(data), portion):
         decoder.feed(data[start : start + portion])
         while (frame := decoder.next_frame()) is not None:
@@ -300,6 +304,7 @@ def test_a_frame_over_its_limit_is_refused_before_it_is_whole() -> None:
     (frame,) = frames_of(stream, 1 << 16)
     assert len(frame.blob) == MAX_FRAME - PREFIX_SIZE - 2
     decoder = FrameDecoder(limit=1000)
+    decoder.version = NEWEST
     decoder.feed(stream[:PREFIX_SIZE])
     with pytest.raises(RemoteProtocolError) as caught:
         decoder.next_frame()

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, ip_address
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mesh_wire import endpoint, hello, member
 
 from dvipad.wire import mesh as mesh_module
 from dvipad.wire.actions import Close, Ending
@@ -17,18 +18,6 @@ from dvipad.wire.messages import Dvipa, Goodbye, Heartbeat, Hello, Member, Membe
 from dvipad.wire.redial import DIAL_MS, MAX_ENDPOINTS, QUICK_DIAL_MS, Endpoint, Redial
 
 MOVE = Dvipa(Move.TAKEOVER, IPv4Address("203.0.113.1"), 7)
-
-
-def member(name: str) -> Member:
-    return Member(name, ip_address(f"192.0.2.{sum(name.encode()) % 250}"), 4780)
-
-
-def endpoint(name: str) -> Endpoint:
-    return Endpoint(member(name).xcf, member(name).port)
-
-
-def hello(name: str, incarnation: int = 1) -> Hello:
-    return Hello("lab", member(name), incarnation)
 
 
 def test_a_message_to_a_node_that_is_not_up_is_counted() -> None:

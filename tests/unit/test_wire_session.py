@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from ipaddress import IPv4Address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dvipad.versions import GREETING, NEWEST
 from dvipad.wire.codec import encode
 from dvipad.wire.errors import Fault
 from dvipad.wire.framing import Frame, encode_frame
@@ -34,7 +36,8 @@ MOVE = Dvipa(Move.TAKEOVER, IPv4Address("203.0.113.1"), 7)
 
 
 def hello(name: str, cluster: str = "lab", version: int = 1) -> Hello:
-    return Hello(cluster, Member(name, IPv4Address("192.0.2.1"), 4780), 1, version)
+    member = Member(name, IPv4Address("192.0.2.1"), 4780)
+    return Hello(cluster, member, 1, version, newest=NEWEST)
 
 
 def session(name: str, now_ms: int = 0) -> Session:
@@ -124,7 +127,8 @@ def test_who_may_not_take_part_is_told_why(other: Hello, fault: Fault) -> None:
 )
 def test_messages_out_of_turn_are_a_fault(sent: list[Message]) -> None:
     end = session("a")
-    end.receive_data(b"".join(encode(message) for message in sent), 0)
+    version = NEWEST if isinstance(sent[0], Hello) else GREETING
+    end.receive_data(b"".join(encode(message, version) for message in sent), 0)
     last = events(end)[-1]
     assert isinstance(last, Closed)
     assert last.keyword == Fault.UNEXPECTED
@@ -142,9 +146,12 @@ def test_who_has_not_said_hello_gets_little_room() -> None:
 
 def test_unknown_messages_are_ignored_in_every_state() -> None:
     new = encode_frame(Frame(999, b"\x00new"))
-    end = session("b")
-    end.receive_data(new + encode(hello("a")) + new + encode(Heartbeat()) + new, 0)
+    first = encode_frame(Frame(999, b"\x00new"), GREETING)
+    ignored: Counter[str] = Counter()
+    end = Session(hello("b"), SETTINGS, 0, ignored)
+    end.receive_data(first + encode(hello("a")) + new + encode(Heartbeat()) + new, 0)
     assert [type(event) for event in events(end)] == [Greeted, Opened]
+    assert ignored == {"unknown_message": 3}
 
 
 def test_no_hello_in_time_ends_the_session() -> None:

@@ -88,7 +88,8 @@ function drawNodes() {
     const card = element("li", "", LIFE[member.life] ?? "");
     const owns = view.dvipas.filter((row) => row.owner === member.name).length;
     card.append(element("b", member.name), element("span", member.xcf, "quiet"),
-      element("span", owns ? `${member.life}, owns ${owns}` : member.life));
+      element("span", owns ? `${member.life}, owns ${owns}` : member.life),
+      ...(member.troubles ?? []).map((trouble) => element("span", trouble, "trouble")));
     return card;
   }));
 }
