@@ -358,9 +358,7 @@ int dvipad_end(void *context)
 	__u32 zero = 0;
 	struct ending *ending = bpf_map_lookup_elem(&endings, &zero);
 
-	if (!ending)
-		return 0;
-	for (__u32 i = 0; i < ENDING_MAX && i < ending->count; i++)
-		ending->result[i] = end_connection(ending, &ending->keys[i]);
+	if (ending)
+		bpf_loop(ending->count, end_next, &ending, 0);
 	return 0;
 }
