@@ -33,6 +33,8 @@ DEFAULT_SLOW: Final = 5.0
 _QUEUE: Final = "tests/e2e/test_queue.py::test_"
 _PLANE: Final = "tests/e2e/test_plane_traffic.py::test_"
 _DEVICE: Final = "tests/e2e/test_tunnel_device.py::test_"
+_TAKEOVER: Final = "tests/e2e/test_takeover.py::test_takeover_and_takeback_lose_nothing"
+_TAKEOVERS: Final = ("ipip-v4", "ipip-device-v4", "gre-device-v6", "vxlan-v6")
 _DEVICES: Final = ("ipip_device", "gre_device", "vxlan")
 _ROUND_ROBIN: Final = "round_robin_is_exact_and_only_first_packets_reach_python"
 TESTS: Final = (
@@ -53,8 +55,7 @@ TESTS: Final = (
     *(f"{_DEVICE}what_goes_round_ends[{device}]" for device in _DEVICES),
     f"{_PLANE}a_connection_survives_a_restart_of_the_daemon",
     f"tests/e2e/test_distribution.py::test_{_ROUND_ROBIN}[ipip-v4]",
-    "tests/e2e/test_takeover.py::test_takeover_and_takeback_lose_nothing[ipip-v4]",
-    "tests/e2e/test_takeover.py::test_takeover_and_takeback_lose_nothing[vxlan-v6]",
+    *(f"{_TAKEOVER}[{each}]" for each in _TAKEOVERS),
     "tests/e2e/test_crashes.py::test_under_load_nothing_fails[kill_worker]",
 )
 
