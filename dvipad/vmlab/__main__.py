@@ -30,6 +30,8 @@ DEFAULT_TIMEOUT_S: Final = 1500.0
 SESSION_SHARE: Final = 0.8
 """Of the time is for the tests: one that takes longer is the last, and what failed is shown."""
 DEFAULT_SLOW: Final = 5.0
+SLOWEST: Final = 12
+"""Tests whose times are told at the end."""
 _QUEUE: Final = "tests/e2e/test_queue.py::test_"
 _PLANE: Final = "tests/e2e/test_plane_traffic.py::test_"
 _DEVICE: Final = "tests/e2e/test_tunnel_device.py::test_"
@@ -85,7 +87,8 @@ def _run(kernel: GuestKernel, timeout_s: float, slow: float, words: Sequence[str
     variables = {VM_VARIABLE: "1", SLOW_VARIABLE: str(slow)}
     color = f"--color={'yes' if sys.stdout.isatty() else 'no'}"
     limit = f"--session-timeout={SESSION_SHARE * timeout_s:.0f}"
-    command = [sys.executable, "-m", "dvipad.vmlab.guest", color, limit, *words]
+    shown = ("--verbose", f"--durations={SLOWEST}")
+    command = [sys.executable, "-m", "dvipad.vmlab.guest", color, limit, *shown, *words]
     job = python_job(command, variables, timeout_s, COPIED)
     print(f"vmlab: booting Linux {kernel.version}, emulated; {timeout_s:g} s at most", flush=True)
     with started(kernel, job, places()) as machine:
