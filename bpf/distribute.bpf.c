@@ -177,9 +177,9 @@ static __always_inline int decide(struct __sk_buff *skb, const struct ip *ip,
 	return moving_miss(skb, ip, outer, dvipa, segment);
 }
 
-/* A function, and a global one: the verifier looks at it once, not once for each of the ways that
- * lead here, which is four times the work. All frames of a chain of calls have 512 bytes, and
- * kernel 6.1 counts each in steps of 32. */
+/* A global function: the verifier looks at it once, not once for each of the ways that lead here,
+ * which is four times the work. And here rather than further on, where both frames of a chain of
+ * calls are about as large: together they have 512 bytes, each counted in steps of 32 on 6.1. */
 __noinline int distribute(struct __sk_buff *skb, const struct ip *ip, const struct outer *outer,
 			  const struct dvipa *dvipa, const struct settings *own)
 {
@@ -364,6 +364,6 @@ int dvipad_end(void *context)
 	struct ending *ending = bpf_map_lookup_elem(&endings, &zero);
 
 	if (ending)
-		bpf_loop(ending->count, end_next, &ending, 0);
+		bpf_loop(ENDING_MAX, end_nth, &ending, 0); /* the verifier sees the body once */
 	return 0;
 }

@@ -26,14 +26,13 @@ static __always_inline __u8 end_connection(const struct ending *ending,
 	return END_DELETED;
 }
 
-/* For bpf_loop(): the verifier looks at it once, at the turns of a loop one by one. */
-static long end_next(__u32 number, void *context)
+static long end_nth(__u32 index, struct ending **argument)
 {
-	struct ending *ending = *(struct ending **)context;
+	struct ending *ending = *argument;
 
-	if (number >= ENDING_MAX)
+	if (index >= ENDING_MAX || index >= ending->count)
 		return 1;
-	ending->result[number] = end_connection(ending, &ending->keys[number]);
+	ending->result[index] = end_connection(ending, &ending->keys[index]);
 	return 0;
 }
 

@@ -120,7 +120,8 @@ static __always_inline int fast_accept(struct __sk_buff *skb, struct iphdr *oute
 
 	if (!own || own->xcf_family != 4 || outer->daddr != own->xcf.word[3] ||
 	    outer->frag_off & bpf_htons(IP_MORE_OR_OFFSET) || (outer->tos & ECN_MASK) == ECN_CE ||
-	    (!skb->gso_size && ETH_HLEN + bpf_ntohs(outer->tot_len) > skb->len))
+	    (!skb->gso_size && (bpf_ntohs(outer->tot_len) < sizeof(*outer) ||
+				ETH_HLEN + bpf_ntohs(outer->tot_len) > skb->len)))
 		return LONG_WAY;
 	inner = linear_bytes(skb, at, sizeof(*inner) + sizeof(struct tcphdr));
 	if (!inner || !plain_tcp(inner, whole_length(skb, inner, at), skb->len - at))

@@ -90,7 +90,8 @@ static __always_inline int enter_tunnel(struct __sk_buff *skb, const struct ip *
 	return send_to(target, from);
 }
 
-/* Sends the packet to the target with this index: directly, if it `may`, or through a tunnel. */
+/* Sends the packet to the target with this index: directly, if it `may`, or through a tunnel. A
+ * part of distribute(), the one function that the verifier looks at once. */
 static __always_inline int forward(struct __sk_buff *skb, __u32 index, const struct ip *ip,
 				   const struct outer *outer, const struct settings *own, bool may)
 {

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, IPOption_NOP
 from scapy.packet import Raw
@@ -127,6 +127,7 @@ def test_a_target_takes_it_out_of_a_tunnel(four: Bench) -> None:
     payload=st.integers(0, 1400),
     mangled=st.one_of(st.none(), st.tuples(st.integers(14, 73), st.integers(0, 255))),
 )
+@example(outer_tos=0, flags="S", payload=0, mangled=(17, 0))  # an outer length of nothing
 def test_no_tunnelled_packet_tells_the_ways_apart(
     four: Bench, outer_tos: int, flags: str, payload: int, mangled: tuple[int, int] | None
 ) -> None:
