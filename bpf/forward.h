@@ -91,16 +91,13 @@ static __always_inline int enter_tunnel(struct __sk_buff *skb, const struct ip *
 }
 
 /* Sends the packet to the target with this index: directly, if it `may`, or through a tunnel. A
- * function of its own for the verifier: it looks at it once, not for each way to get here. */
-__noinline int forward(struct __sk_buff *skb, __u32 index, const struct ip *ip,
-		       const struct outer *outer, bool may)
+ * part of distribute(), the one function that the verifier looks at once. */
+static __always_inline int forward(struct __sk_buff *skb, __u32 index, const struct ip *ip,
+				   const struct outer *outer, const struct settings *own, bool may)
 {
 	struct target *target = bpf_map_lookup_elem(&targets, &index);
-	struct settings *own = get_settings();
 	__u32 from = skb->ifindex; /* read once: the compiler may not keep a pointer to it */
 
-	if (!ip || !outer || !own)
-		return DROP;
 	if (!target || target->family != own->xcf_family) {
 		count(COUNT_NO_TARGET);
 		return DROP;

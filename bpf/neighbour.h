@@ -48,11 +48,12 @@ static __always_inline bool is_announced(const struct dvipa *dvipa)
 	return dvipa->role == ROLE_OWNER && !(dvipa->flags & DVIPA_QUIET);
 }
 
-/* May this node answer for `address`? Counts why not. */
-static __always_inline int answer_for(struct __sk_buff *skb, const struct address *address,
-				      enum counter hidden)
+/* May this node answer for `address`? Counts why not. A function: seldom called, and what it has on
+ * the stack is then on nobody else's. */
+__noinline int answer_for(struct __sk_buff *skb, const struct address *address,
+			  enum counter hidden)
 {
-	struct dvipa *dvipa = bpf_map_lookup_elem(&dvipas, address);
+	struct dvipa *dvipa = address ? bpf_map_lookup_elem(&dvipas, address) : NULL;
 
 	if (!dvipa)
 		return PASS;

@@ -14,8 +14,9 @@ from dvipad.adapters.bpf.layout import Role
 from dvipad.adapters.bpf.plane import DataPlane
 from dvipad.adapters.bpf.settings import PlaneSettings
 from dvipad.address import Address
+from dvipad.lab.system import ip_batch
 from tests.e2e.dvs_network import inside, run
-from tests.e2e.plane_network import FOREVER_NS, namespace, pin_folder
+from tests.e2e.plane_network import FOREVER_NS, SYSCTL, namespace, pin_folder
 
 DVIPA: Final = {4: ip_address("192.0.2.100"), 6: ip_address("2001:db8::100")}
 PORT: Final = 8080
@@ -34,8 +35,8 @@ class Lan:
         self._outer = outer
         self._options = options
         self._bridge = stack.enter_context(namespace())
-        run(*f"ip -n {self._bridge} link add br0 type bridge mcast_snooping 0".split())
-        run(*f"ip -n {self._bridge} link set br0 up".split())
+        bridge = ["link add br0 type bridge mcast_snooping 0", "link set br0 up"]
+        ip_batch(bridge, self._bridge)
         self.client = self.host(9)
         self.planes: dict[int, DataPlane] = {}
         self.names: dict[int, str] = {}
@@ -43,21 +44,24 @@ class Lan:
     def host(self, number: int) -> str:
         """A namespace on the bridge, that forwards nothing by itself."""
         name = self._stack.enter_context(namespace())
-        run("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.ip_forward=0")
-        link = f"ip -n {name} link add eth0 type veth peer name port{number} netns {self._bridge}"
-        run(*link.split())
-        run(*f"ip -n {self._bridge} link set port{number} master br0 up".split())
-        run(*f"ip -n {name} addr add 192.0.2.{number}/24 dev eth0".split())
-        run(*f"ip -n {name} -6 addr add 2001:db8::{number}/64 dev eth0 nodad".split())
-        run("ip", "-n", name, "link", "set", "eth0", "up")
+        with inside(name):
+            (SYSCTL / "ipv4/ip_forward").write_text("0")
+        cable = [
+            f"link add eth0 type veth peer name port{number} netns {self._bridge}",
+            f"addr add 192.0.2.{number}/24 dev eth0",
+            f"addr add 2001:db8::{number}/64 dev eth0 nodad",
+            "link set eth0 up",
+        ]
+        ip_batch(cable, name)
+        ip_batch([f"link set port{number} master br0 up"], self._bridge)
         return name
 
     def node(self, number: int, role: Role, **options: Any) -> DataPlane:
         """A node that is `role` to both DVIPAs, and has them as addresses."""
         name = self.names[number] = self.host(number)
         place = "eth0" if role is Role.OWNER else "lo"
-        run(*f"ip -n {name} addr add {DVIPA[4]}/32 dev lo".split())
-        run(*f"ip -n {name} -6 addr add {DVIPA[6]}/128 dev {place} nodad preferred_lft 0".split())
+        dvipa6 = f"addr add {DVIPA[6]}/128 dev {place} nodad preferred_lft 0"
+        ip_batch([f"addr add {DVIPA[4]}/32 dev lo", dvipa6], name)
         plane = self.open(number)
         self._stack.callback(self.destroy, number)
         for dvipa in DVIPA.values():

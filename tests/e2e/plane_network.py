@@ -20,6 +20,7 @@ from dvipad.adapters.bpf.layout import Tunnel
 from dvipad.adapters.bpf.plane import DataPlane
 from dvipad.adapters.bpf.settings import PlaneSettings
 from dvipad.adapters.bpf.tc import TestRun, test_run
+from dvipad.lab.system import ip_batch
 from dvipad.vmlab.__main__ import VM_VARIABLE
 from tests.e2e.dvs_network import inside, run
 
@@ -28,6 +29,8 @@ NOT_HERE: Final = () if VM_VARIABLE in os.environ else (Tunnel.IPIP_DEVICE, Tunn
 TUNNELS: Final = tuple(
     pytest.param(tunnel, id=tunnel.name.lower()) for tunnel in Tunnel if tunnel not in NOT_HERE
 )
+SYSCTL: Final = Path("/proc/sys/net")
+"""Of the namespace in which the thread is that looks."""
 PROGRAMMED: Final = (Tunnel.IPIP, Tunnel.GRE)
 """Tunnels that the program makes itself."""
 PASS = 0xFFFF_FFFF
@@ -55,9 +58,10 @@ def namespace() -> Iterator[str]:
     name = f"dvp-{os.getpid()}-{next(_numbers)}"
     run("ip", "netns", "add", name)
     try:
-        for where in ("all", "default"):
-            run(*f"ip netns exec {name} sysctl -qw net.ipv6.conf.{where}.accept_dad=0".split())
-        run("ip", "-n", name, "link", "set", "lo", "up")
+        with inside(name):
+            for where in ("all", "default"):
+                (SYSCTL / f"ipv6/conf/{where}/accept_dad").write_text("0")
+        ip_batch(["link set lo up"], name)
         yield name
     finally:
         run("ip", "netns", "del", name)
@@ -98,10 +102,9 @@ def bench(xcf: str, **options: Any) -> Iterator[Bench]:
     with ExitStack() as stack:
         name = stack.enter_context(namespace())
         stack.enter_context(inside(name))
-        run(*f"ip -n {name} link add up0 type veth peer name up1".split())
-        for end in ("up0", "up1"):
-            run("ip", "-n", name, "link", "set", end, "up")
-        run("ip", "-n", name, "addr", "add", "192.0.2.1/24", "dev", "up0")
+        links = [f"link set {end} up" for end in ("up0", "up1")]
+        address = "addr add 192.0.2.1/24 dev up0"
+        ip_batch(["link add up0 type veth peer name up1", *links, address], name)
         options.setdefault("established", 1024)
         options.setdefault("embryonic", 1024)
         settings = PlaneSettings(

@@ -8,6 +8,7 @@ from dvipad.lab.traffic import EchoServer, NewConnections
 from tests.e2e.cluster_tools import counters, echo_servers, wait_for_targets
 from tests.e2e.conftest import MakeCluster
 from tests.e2e.dvs_network import SLOW
+from tests.e2e.plane_network import NOT_HERE
 
 pytestmark = pytest.mark.e2e
 
@@ -22,6 +23,11 @@ FLAVOURS = [
 MIXED = pytest.param({"tunnel": "ipip", "family": 6, "xcf_family": 4}, id="ipip-v6-in-v4")
 VXLAN4 = pytest.param({"tunnel": "vxlan", "family": 4}, id="vxlan-v4")
 VXLAN6 = pytest.param({"tunnel": "vxlan", "family": 6}, id="vxlan-v6")
+STOCK_DEVICES = [
+    pytest.param({"tunnel": tunnel, "family": family}, id=f"{tunnel}-v{family}")
+    for tunnel, family in (("ipip-device", 4), ("gre-device", 6))
+    if not NOT_HERE
+]
 OFF = {"direct": "off"}
 TUNNEL_ONLY = pytest.param({"tunnel": "ipip", "family": 4, "settings": OFF}, id="ipip-v4-only")
 

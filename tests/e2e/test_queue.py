@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
@@ -56,6 +57,15 @@ RETRANSMISSION_S = 1.0 * SLOW
 """What a client waits before it sends a SYN again: a successor must be faster."""
 
 
+@cache
+def syn_packet(version: int, number: int, port: int) -> bytes:
+    """Of the `number`-th client. Scapy needs longer for one than the kernel for a hundred."""
+    layer = IP if version == 4 else IPv6
+    client = ip_address(CLIENTS[version] + number)
+    segment = TCP(sport=1024 + number % 60000, dport=port, flags="S")
+    return bytes(layer(src=str(client), dst=str(DVIPA[version])) / segment)
+
+
 @dataclass
 class Node:
     """A distributor with its queue, and the host on the other end of its cable.
@@ -72,12 +82,8 @@ class Node:
 
     def syn(self, number: int, port: int = 80) -> bytes:
         """The frame of the `number`-th client's SYN."""
-        layer = IP if self.version == 4 else IPv6
-        client = ip_address(CLIENTS[self.version] + number)
-        segment = TCP(sport=1024 + number % 60000, dport=port, flags="S")
-        packet = bytes(layer(src=str(client), dst=str(DVIPA[self.version])) / segment)
         kind = b"\x08\x00" if self.version == 4 else b"\x86\xdd"
-        return self.mac + b"\x02\0\0\0\0\x09" + kind + packet
+        return self.mac + b"\x02\0\0\0\0\x09" + kind + syn_packet(self.version, number, port)
 
     def forwarded(self, wanted: int, timeout_s: float = 15.0) -> Counter[tuple[Address, int]]:
         """(target, client's number) of the SYNs that came out, once `wanted` clients' did."""

@@ -16,7 +16,7 @@ from tests.e2e.cluster_tools import (
     wait_for_targets,
 )
 from tests.e2e.conftest import MakeCluster
-from tests.e2e.test_distribution import FLAVOURS, MIXED, VXLAN6
+from tests.e2e.test_distribution import FLAVOURS, MIXED, STOCK_DEVICES, VXLAN6
 
 pytestmark = pytest.mark.e2e
 
@@ -30,7 +30,7 @@ def wait_until_data_flows(cluster: Cluster, long: LongConnections) -> None:
     cluster.wait_until(lambda: long.report().quiet_ms() < quiet_ms, 15.0, "data flows")
 
 
-@pytest.mark.parametrize("options", [*FLAVOURS, MIXED, VXLAN6])
+@pytest.mark.parametrize("options", [*FLAVOURS, MIXED, VXLAN6, *STOCK_DEVICES])
 def test_takeover_and_takeback_lose_nothing(
     make_cluster: MakeCluster, options: dict[str, object]
 ) -> None:

@@ -15,7 +15,7 @@ from dvipad.adapters.bpf.plane import DataPlane
 from dvipad.adapters.bpf.tunnel_device import NAMES
 from tests.e2e.dvs_network import eventually, inside, run
 from tests.e2e.plane_lan import DVIPA, PORT, Lan, exchange, lan, xcf
-from tests.e2e.plane_network import NOT_HERE, PROGRAMMED
+from tests.e2e.plane_network import NOT_HERE, PEER_MAC, PROGRAMMED
 from tests.e2e.test_plane_traffic import DISTRIBUTOR, MEGABYTE, TARGETS, distribute
 
 pytestmark = pytest.mark.e2e
@@ -122,7 +122,7 @@ def test_what_goes_round_ends(tunnel: Tunnel) -> None:
             plane.set_members(frozenset(xcf(each, 4) for each in numbers))
             key = connection_key(xcf(9, 4), 1000, DVIPA[4], PORT)
             plane.insert_connections(xcf(number % 3 + 1, 4), key, b"")
-        packet = Ether(dst=net.mac(1)) / IP(src=str(xcf(9, 4)), dst=str(DVIPA[4]))
+        packet = Ether(dst=net.mac(1), src=PEER_MAC) / IP(src=str(xcf(9, 4)), dst=str(DVIPA[4]))
         packet /= TCP(sport=1000, dport=PORT, flags="A")
         with inside(net.client), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
             wire.bind(("eth0", 0))
