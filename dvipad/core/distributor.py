@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from dvipad.address import Address
-from dvipad.config.model import Distribute
+from dvipad.config.model import Distribute, Policy
 from dvipad.core.context import FORGET_MS, Context
 from dvipad.core.crt import Collection
 from dvipad.core.dpt import Candidate, Dpt, Service, covering, target_spec
@@ -19,6 +19,7 @@ from dvipad.core.effects import (
 )
 from dvipad.core.inputs import Adopted, SocketsDumped
 from dvipad.core.membership import Life
+from dvipad.core.policy import PolicyRow
 from dvipad.core.vipa import Ownership
 from dvipad.wire.messages import NewConn
 
@@ -33,17 +34,20 @@ sees within three seconds that another one has its DVIPA, and yields."""
 
 
 class Distributor:
-    """This node as the (coming) distributor of DVIPAs; `effective` gives their distribution."""
+    """This node as the (coming) distributor of DVIPAs; `effective` gives their distribution,
+    `policies` those that are open now."""
 
     def __init__(
         self,
         context: Context,
         dpt: Dpt,
         effective: Callable[[Address], tuple[Distribute, ...]],
+        policies: Callable[[Address], tuple[Policy, ...]],
     ) -> None:
         self._context = context
         self._dpt = dpt
         self._effective = effective
+        self._policies = policies
         self._services: dict[Address, dict[int, Service]] = {}
         self._snapshots: dict[tuple[Address, str], Collection] = {}
         self._purged: set[str] = set()
@@ -100,10 +104,11 @@ class Distributor:
             if self._grounds.pop(dvipa, None) is not None:
                 self._change(dvipa, {})
             return
-        grounds = (rows, self._alive, self._dpt.edition(dvipa))
+        policies = self._policies(dvipa)
+        grounds = (rows, self._alive, self._dpt.edition(dvipa), policies)
         if self._grounds.get(dvipa) != grounds:
             self._grounds[dvipa] = grounds
-            self._change(dvipa, self._dpt.services(dvipa, rows, self._alive))
+            self._change(dvipa, self._dpt.services(dvipa, rows, self._alive, policies))
 
     def _change(self, dvipa: Address, wanted: dict[int, Service]) -> None:
         """The services of `dvipa` are those `wanted` from now on."""
@@ -113,8 +118,8 @@ class Distributor:
             self._context.emit(RemoveService(dvipa, port))
         for port, service in wanted.items():
             known = services.get(port)
-            if known is None or (known.ring, known.offload) != (service.ring, service.offload):
-                self._context.emit(SetService(dvipa, port, service.ring, service.offload))
+            if known is None or _does(known) != _does(service):
+                self._context.emit(SetService(dvipa, port, *_does(service)))
         if wanted:
             self._services[dvipa] = wanted
         else:
@@ -140,17 +145,17 @@ class Distributor:
             listed = tuple(xcf for xcf in ring if target_spec(row, xcf))
             if listed != ring:
                 self._adopted[dvipa, port] = listed
-                self._context.emit(SetService(dvipa, port, listed, row.offload))
+                self._context.emit(SetService(dvipa, port, listed, row.offload, None))
 
     def _count_candidates(self) -> None:
         """Who may get connections now; if that changed, every service is looked at."""
         settings = self._context.settings
         alive = [
-            Candidate(peer.member.name, peer.member.xcf)
+            Candidate(peer.member.name, peer.member.xcf, peer.labels)
             for peer in self._context.membership
             if peer.life is not Life.DEAD
         ]
-        candidates = (Candidate(settings.name, settings.xcf), *alive)
+        candidates = (Candidate(settings.name, settings.xcf, settings.labels), *alive)
         if candidates != self._alive:
             self._alive = candidates
             self._waiting.update(dict.fromkeys(self._grounds))
@@ -246,3 +251,8 @@ class Distributor:
             for peer in self._context.membership
             if peer.life is Life.DEAD and peer.member.name not in self._purged
         ]
+
+
+def _does(service: Service) -> tuple[tuple[Address, ...], bool, tuple[PolicyRow, ...]]:
+    """What the data plane has to know of a service."""
+    return service.ring, service.offload, service.policies

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dvipad.address import Address
-from dvipad.config.model import DistMethod, Distribute, TargetSpec
-from dvipad.core.methods import Choice, ring
+from dvipad.config.model import DistMethod, Distribute, Label, Policy, TargetSpec
+from dvipad.core.policy import DptRow, PolicyRow, ring_of, rows_of
 from dvipad.wire.messages import SrvStat
 
 
@@ -17,26 +17,18 @@ class Candidate:
 
     name: str
     xcf: Address
-
-
-@dataclass(frozen=True, slots=True)
-class DptRow:
-    """A target of (DVIPA, port): `ready` listeners; 0 is a candidate that gets nothing."""
-
-    name: str
-    xcf: Address
-    ready: int
-    weight: int
+    labels: tuple[Label, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """(DVIPA, port): its targets, and the turns they take."""
+    """(DVIPA, port): its targets, the turns they take, and the policies that come before these."""
 
     method: DistMethod
     offload: bool
     rows: tuple[DptRow, ...]
     ring: tuple[Address, ...]
+    policies: tuple[PolicyRow, ...] = ()
 
 
 class Dpt:
@@ -76,8 +68,12 @@ class Dpt:
         dvipa: Address,
         distributes: tuple[Distribute, ...],
         candidates: Iterable[Candidate],
+        policies: tuple[Policy, ...] = (),
     ) -> dict[int, Service]:
-        """The distribution of every port that is listed or that a candidate listens on."""
+        """The distribution of every port that is listed or that a candidate listens on.
+
+        `policies` concern the DVIPA, and are open now.
+        """
         known = sorted(candidates, key=lambda candidate: candidate.name)
         ports = {port for node in known for port in self.ready(node.name, dvipa)}
         listed = {
@@ -91,21 +87,22 @@ class Dpt:
         for port in sorted(ports | listed):
             row = covering(distributes, port)
             if row is not None:
-                services[port] = self._service(row, port, known)
+                targets = self._targets(row, port, known)
+                rules = rows_of(policies, port, row.method, targets)
+                turns = ring_of(row.method, targets)
+                services[port] = Service(row.method, row.offload, targets, turns, rules)
         return services
 
-    def _service(self, row: Distribute, port: int, nodes: list[Candidate]) -> Service:
+    def _targets(self, row: Distribute, port: int, nodes: list[Candidate]) -> tuple[DptRow, ...]:
         rows: list[DptRow] = []
-        choices: list[Choice] = []
         for node in nodes:
             spec = target_spec(row, node.xcf)
             if spec is None:
                 continue
             ready = self.ready(node.name, row.dvipa).get(port, 0)
-            rows.append(DptRow(node.name, node.xcf, ready, spec.weight))
-            if ready > 0:
-                choices.append(Choice(node.xcf, spec.weight, spec.standby_rank))
-        return Service(row.method, row.offload, tuple(rows), ring(row.method, choices))
+            facts = (ready, spec.weight, spec.standby_rank, node.labels)
+            rows.append(DptRow(node.name, node.xcf, *facts))
+        return tuple(rows)
 
 
 def covering(distributes: tuple[Distribute, ...], port: int) -> Distribute | None:

@@ -19,7 +19,7 @@ from types import UnionType
 from typing import Any, Final, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from dvipad.address import Address
-from dvipad.config.model import OWNER_RANK, PortRange, Position, TargetSpec
+from dvipad.config.model import OWNER_RANK, PortRange, Position, Prefix, TargetSpec
 from dvipad.wire import messages
 from dvipad.wire.errors import Fault, RemoteProtocolError
 from dvipad.wire.framing import Frame, encode_frame
@@ -55,6 +55,7 @@ _RANGES: Final[dict[tuple[type, str], tuple[int, int]]] = {
     (messages.Witness, "rank"): (0, OWNER_RANK),
     (PortRange, "first"): (1, MAX_PORT),
     (PortRange, "last"): (1, MAX_PORT),
+    (Prefix, "length"): (0, 128),
     (TargetSpec, "weight"): (0, 99),
     (TargetSpec, "standby_rank"): (0, OWNER_RANK),
 }
