@@ -97,7 +97,9 @@ static __always_inline struct service *ring_for(struct service *service,
 		return service;
 	__builtin_memcpy(&key.client, segment->key.client, sizeof(key.client));
 	slot = bpf_map_lookup_elem(&policies, &key);
-	return slot ? bpf_map_lookup_elem(&policy_rings, slot) : service;
+	if (!slot || *slot == POLICY_NONE)
+		return service;
+	return bpf_map_lookup_elem(&policy_rings, slot);
 }
 
 /* Takes the next target of the ring, and enters the connection. */

@@ -52,7 +52,7 @@ struct route {
 	__u32 target;  /* index into `targets` */
 	__u8 closing;  /* a FIN or RST was seen: a SYN is a new connection */
 	__u8 pad;
-	__u16 chooser; /* slot of the ring that chose the target, and 1; 0: it was not chosen here */
+	__u16 chooser; /* 1 more than the slot of the ring that chose; 0: not chosen here */
 	__u64 created_ns;
 };
 
@@ -112,9 +112,11 @@ struct service {
 
 #define POLICY_BITS (32 + 128) /* of a whole `policy_key` */
 #define POLICY_UNSEEN 0xffffffff
+#define POLICY_NONE 0xfffffffe
 
 /* Key of `policies`, for a longest-prefix match; its value is a slot of `policy_rings`, or
- * POLICY_UNSEEN. Sets never change: another one takes the place of one. */
+ * POLICY_UNSEEN (only the worker sees whether a policy is for it), or POLICY_NONE (none is). Sets
+ * never change: another one takes the place of one. */
 struct policy_key {
 	__u32 prefix_length;
 	__u32 set;
@@ -289,7 +291,7 @@ enum counter {
 	COUNT_RELAYED_BACK,         /* our target took us for its own: accepted, or dropped */
 	COUNT_FAST_HIDDEN,          /* out of a member's tunnel to this target, the short way */
 	COUNT_FAST_HIDDEN_DIRECT,   /* the same without a tunnel */
-	COUNT_REFUSED,              /* SYN: a policy refuses it; answered with a RST */
+	COUNT_REFUSED,              /* SYN that a policy refuses: answered with a RST */
 	COUNT_POLICY_UNSEEN,        /* dropped: only the worker sees what the policy looks at */
 	COUNT_UNSEEN,               /* dropped: our program is not on the uplink (guard.h) */
 	COUNTERS,

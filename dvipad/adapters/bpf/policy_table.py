@@ -14,6 +14,7 @@ from typing import Final
 from dvipad.adapters.bpf.layout import (
     POLICY_BITS,
     POLICY_KEY,
+    POLICY_NONE,
     POLICY_UNSEEN,
     TEXT_KEY,
     Service,
@@ -26,9 +27,10 @@ from dvipad.adapters.bpf.policy_text import Rows, delete_set, read_set, write_se
 from dvipad.adapters.bpf.slots import Holder, Slots
 from dvipad.address import Address
 from dvipad.core.policy import PolicyRow
-from dvipad.core.policy_prefixes import UNSEEN, compile_prefixes
+from dvipad.core.policy_prefixes import NONE, UNSEEN, compile_prefixes
 
 _SET_BITS: Final = 32
+_INSTEAD: Final = {UNSEEN: POLICY_UNSEEN, NONE: POLICY_NONE}
 _PREFIX_BITS: Final = POLICY_BITS - _SET_BITS
 
 
@@ -128,4 +130,4 @@ def _prefixes(number: int, rows: Rows) -> Iterator[tuple[bytes, int]]:
     for (bits, length), place in compiled.items():
         client = bits.to_bytes(_PREFIX_BITS // 8, "big")
         key = POLICY_KEY.pack(_SET_BITS + length, number, client)
-        yield key, POLICY_UNSEEN if place == UNSEEN else rows[place][1]
+        yield key, _INSTEAD[place] if place < 0 else rows[place][1]
