@@ -97,13 +97,15 @@ class PolicyTable:
                 self._rings.update(index_key(slot), bytes(entry(slot, row.ring)))
             if now.rows == before.rows:
                 return before
+            if not rows:
+                return EMPTY
             write_set(self._texts, now.number, now.rows)
             for key, value in _prefixes(now.number, now.rows):
                 self._prefixes.update(key, value.to_bytes(4, sys.byteorder))
         except BpfError:
             self.drop(now, before, None)
             raise
-        return now if now.rows else EMPTY
+        return now
 
     def drop(self, former: PolicySet, now: PolicySet, heir: int | None) -> None:
         """No service names the set `former` any more; `heir` is the slot of the one that did."""
