@@ -79,6 +79,7 @@ class Operator:
         if path.suffix.lower() in YAML_SUFFIXES:
             read = check_policies(path)
             if read.policies is not None and not dry:
+                self._daemon.measures.followed()
                 self._daemon.policing.follow(read.policies)
             return {
                 "accepted": read.policies is not None,

@@ -66,21 +66,20 @@ class Policing:
         uses = await loop.run_in_executor(self._daemon.thread, distribution.uses)
         known = {(use.dvipa, use.port, use.policy): use for use in uses}
         services = []
-        for (dvipa, port), service in node.distributor.services().items():
-            for row in service.policies:
-                use = known.get((dvipa, port, row.name))
-                chosen = {} if use is None else use.chosen
-                services.append(
-                    {
-                        "policy": row.name,
-                        "dvipa": str(dvipa),
-                        "port": port,
-                        "targets": row.targets,
-                        "ring": sorted({names.get(xcf, str(xcf)) for xcf in row.ring}),
-                        "chosen": {names.get(xcf, str(xcf)): n for xcf, n in chosen.items()},
-                        "refused": 0 if use is None else use.refused,
-                    }
-                )
+        for dvipa, port, row in node.distributor.policies():
+            use = known.get((dvipa, port, row.name))
+            chosen = {} if use is None else use.chosen
+            services.append(
+                {
+                    "policy": row.name,
+                    "dvipa": str(dvipa),
+                    "port": port,
+                    "targets": row.targets,
+                    "ring": sorted({names.get(xcf, str(xcf)) for xcf in row.ring}),
+                    "chosen": {names.get(xcf, str(xcf)): n for xcf, n in chosen.items()},
+                    "refused": 0 if use is None else use.refused,
+                }
+            )
         minute = node.context.minute
         policies = [
             {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from dvipad.address import Address
 from dvipad.config.model import Distribute, Policy
@@ -69,6 +69,12 @@ class Distributor:
     def services_of(self, dvipa: Address) -> Mapping[int, Service]:
         """The same for one DVIPA, by port."""
         return self._services.get(dvipa, {})
+
+    def policies(self) -> Iterator[tuple[Address, int, PolicyRow]]:
+        """Policies of (DVIPA, port) that are in force, in their order."""
+        for dvipa, services in self._services.items():
+            for port, service in services.items():
+                yield from ((dvipa, port, row) for row in service.policies)
 
     def adopt(self, adopted: Adopted, hold_ms: int) -> None:
         """Services that a former daemon left in the data plane.
