@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TypeAlias
 
-from bench import flood, rebuild, results, scale, scrape, takeover, throughput
+from bench import choice, flood, rebuild, results, scale, scrape, takeover, throughput
 from bench.figures import Figure
 from bench.insn import host as insn
 from bench.insn import whole
@@ -53,6 +53,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Options], Outcome]]] = {
     "bulk": _on_labs(throughput.bulk),
     "latency": _on_labs(throughput.latency),
     "flood": lambda options: flood.run(options.rounds, options.seconds, options.family),
+    "choice": lambda options: choice.run(options.rounds, options.seconds, options.family),
     "scale": lambda options: scale.run(options.rounds, options.seconds),
     "scrape": lambda options: scrape.run(options.rounds),
     "insn": lambda options: insn.run(options.rounds),

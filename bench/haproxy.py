@@ -10,6 +10,7 @@ from dvipad.lab.cluster import Cluster
 from dvipad.lab.nginx import listening_ports
 from dvipad.lab.spec import LabError
 
+ROUND_ROBIN: Final = "roundrobin"
 READY_S: Final = 10.0
 MAX_CONNECTIONS: Final = 6000
 BUFFER_BYTES: Final = 65536
@@ -26,8 +27,10 @@ def place_text(address: Address, port: int) -> str:
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
-def config_text(services: Mapping[int, Sequence[Address]], family: int, threads: int) -> str:
-    """haproxy.cfg: each port of `services` goes to that port of its servers in turn.
+def config_text(
+    services: Mapping[int, Sequence[Address]], family: int, threads: int, balance: str = ROUND_ROBIN
+) -> str:
+    """haproxy.cfg: each port of `services` goes to that port of its servers, by `balance`.
 
     It listens on every address, so that it can start before the address has come to its host.
     splice and smart accept/connect save copies and ACKs (configuration manual, 4.2), bigger
@@ -41,7 +44,7 @@ def config_text(services: Mapping[int, Sequence[Address]], family: int, threads:
         f"  tune.pipesize {PIPE_BYTES}",
         "defaults",
         "  mode tcp",
-        "  balance roundrobin",
+        f"  balance {balance}",
         "  option splice-auto",
         "  option tcp-smart-accept",
         "  option tcp-smart-connect",
@@ -66,12 +69,13 @@ class HAProxy:
         host: str,
         services: Mapping[int, Sequence[Address]],
         threads: int = 1,
+        balance: str = ROUND_ROBIN,
     ) -> None:
         """Start, and return when it listens."""
         folder = cluster.paths.host(host) / "haproxy"
         folder.mkdir(exist_ok=True)
         config, log = folder / "haproxy.cfg", folder / "haproxy.log"
-        config.write_text(config_text(services, cluster.spec.family, threads))
+        config.write_text(config_text(services, cluster.spec.family, threads, balance))
         cluster.run(host, ["sysctl", "-q", "-w", *SYSCTLS])
         with log.open("a") as output:
             argv = ["haproxy", "-db", "-f", str(config)]

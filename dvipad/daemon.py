@@ -53,6 +53,7 @@ from dvipad.setup import (
     queue_settings,
 )
 from dvipad.wire.events import MeshEvent, PeerDown, PeerUp
+from dvipad.workload import Workload
 
 LEASE_INTERVAL_S: Final = 0.05
 REPAIR_INTERVAL_S: Final = 1.0
@@ -82,7 +83,7 @@ class Daemon:
     ) -> None:
         self.config = configuration.node
         self.profile = configuration.profile
-        self._policies = configuration.policies
+        self.policing = Policing(self, configuration.policies)
         self.events = events
         self.measures = Measures()
         self._features = features
@@ -106,9 +107,9 @@ class Daemon:
         inbox = Inbox(self._mesh_event, lambda held: self.mesh.hold(held))
         self.mesh = MeshTransport(TransportSettings(mesh_settings(self.config)), inbox.put)
         self.queue = self._queue_keeper(settings.plane.queue_mark)
-        self.policing = Policing(self)
         self.operator = Operator(self)
         self.care = Care(self)
+        self.workload = Workload(self)
         ends = (self.feed, self._left.set, self._heard, self.care.prober.probe)
         self.runner = Runner(self.kernel, self.thread, self.mesh, *ends)
         self._orders_file = OrdersFile(self.config.paths.run, self.config.paths.state)
@@ -122,7 +123,7 @@ class Daemon:
         self._renewed_ms = now_ms()
         self._renew_lease()
         self.follow(self.profile)
-        self.policing.follow(self._policies)
+        self.policing.start()
         self.feed(Ordered(self.orders))
         await self._watch_ranges()
         await self._read_sockets_once()
@@ -188,8 +189,8 @@ class Daemon:
         self._spawn(self.runner.run())
         self._spawn(self._every(LEASE_INTERVAL_S, self._renew_lease))
         self._spawn(self._repair())
-        self._spawn(self.care.run())
-        self._spawn(self.policing.keep_time())
+        for work in (self.care.run(), self.policing.keep_time(), self.workload.run()):
+            self._spawn(work)
         if self._guard is not None:
             self._spawn(keep_guard(self._guard, self._commands))
         if self.queue is not None:
@@ -217,6 +218,7 @@ class Daemon:
         await self.operator.stop()
         self.thread.shutdown()
         self.care.close()
+        self.workload.close()
         self._commands.shutdown()
         log.info("left%s", "" if idle else ", hidden addresses stay for their connections")
 

@@ -56,6 +56,7 @@ def node_samples(daemon: Daemon) -> Samples:
             for dvipa, port, row in daemon.node.distributor.policies()
         ],
         **_measured(daemon),
+        **_workload(daemon),
         **_mesh(daemon),
     }
 
@@ -79,6 +80,30 @@ def _measured(daemon: Daemon) -> Samples:
         "dvipad_config_reload_ok": [(int(not measures.reload_failed),)],
         "dvipad_config_reloaded_timestamp_seconds": [(measures.reloaded_s,)],
         "dvipad_events_total": [(daemon.events.newest,)],
+    }
+
+
+def _workload(daemon: Daemon) -> Samples:
+    known = daemon.node.workloads.known()
+    agent = daemon.workload.agent
+    return {
+        "dvipad_node_weight": [
+            (name, said.host) for name, said in known.items() if said.host is not None
+        ],
+        "dvipad_server_weight": [
+            (name, str(server.address or "*"), str(server.port), server.weight)
+            for name, said in known.items()
+            for server in said.servers
+        ],
+        "dvipad_node_announced_weight": [
+            (name, said.announced) for name, said in known.items() if said.announced is not None
+        ],
+        "dvipad_node_cpus": [
+            (name, said.millicpus / 1000) for name, said in known.items() if said.host is not None
+        ],
+        "dvipad_workload": [] if agent.reading is None else list(agent.reading.figures()),
+        "dvipad_workload_lapsed_total": [(daemon.node.workloads.lapsed,)],
+        "dvipad_workload_looks_total": counted(agent.counters.items()),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +17,7 @@ from dvipad.config.policies import check_policies
 from dvipad.config.profile import check_profile
 from dvipad.core.orders import WHOLE_TARGET, Verb
 from dvipad.reports import PORT_MAX, Reports, read_address
+from dvipad.wire.messages import MAX_WEIGHT
 
 if TYPE_CHECKING:
     from dvipad.daemon import Daemon
@@ -25,7 +27,7 @@ OWN_GROUP: Final = 0o660
 
 class Operator:
     """Serves reports on both sockets, and on the operator's also orders (``vary``, ``obeyfile``,
-    ``vipa``, ``drained``). The group of the daemon's user may ask for reports."""
+    ``vipa``, ``drained``, ``announce``). The group of the daemon's user may ask for reports."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -36,6 +38,7 @@ class Operator:
             "obeyfile": self._obeyfile,
             "vipa": self._vipa,
             "drained": self._drained,
+            "announce": self._announce,
         }
         run = daemon.config.paths.run
         self._servers = (
@@ -70,6 +73,18 @@ class Operator:
             raise ControlError(str(error)) from error
         if verb is Verb.JOINGROUP:
             self._daemon.care.joined()
+        return {"orders": jsonable(self._daemon.orders)}
+
+    async def _announce(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The node announces ``weight`` for TARGCONTROLLED; None: what its node file says."""
+        weight = request.get("weight")
+        if weight is not None and (type(weight) is not int or not 0 <= weight <= MAX_WEIGHT):
+            raise ControlError(f"weight is a number from 0 to {MAX_WEIGHT}, or null")
+        try:
+            self._daemon.order(replace(self._daemon.orders, weight=weight))
+        except OSError as error:
+            raise ControlError(str(error)) from error
+        self._daemon.workload.hurry()
         return {"orders": jsonable(self._daemon.orders)}
 
     async def _obeyfile(self, request: Mapping[str, Any]) -> dict[str, Any]:

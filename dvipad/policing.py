@@ -29,13 +29,20 @@ DSCP_MAX: Final = 63
 class Policing:
     """Serves ``policies``, ``policy`` and ``why``."""
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, policies: tuple[Policy, ...]) -> None:
+        """`policies`: the own ones at the start."""
         self._daemon = daemon
+        self._policies = policies
 
     # -- what the core is told ----------------------------------------------------------------
 
+    def start(self) -> None:
+        """Tell the core what it needs before its start."""
+        self.follow(self._policies)
+
     def follow(self, policies: tuple[Policy, ...]) -> None:
         """These are the own policies from now on."""
+        self._policies = policies
         self._look()
         self._daemon.feed(PoliciesChanged(policies))
 

@@ -77,6 +77,7 @@ class Reports:
             "ranges": await self._kernel(daemon.kernel.ranges.counters),
             "queue": daemon.queue.counters() if daemon.queue else {},
             "care": dict(daemon.care.counters),
+            "workload": daemon.workload.counters(),
             "mesh": dict(daemon.mesh.counters),
             "runner": {"backlog": daemon.runner.backlog, "failures": daemon.runner.failures},
             "pids": daemon.queue.pids() if daemon.queue else {},

@@ -14,7 +14,7 @@ import time
 from array import array
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +23,7 @@ from dvipad.address import Address
 from dvipad.core import viewing
 from dvipad.core.view import DvipaView, TargetView
 from dvipad.core.vipa import OWNING
+from dvipad.core.workload import Source
 from dvipad.kernel_stats import KernelStats
 from dvipad.node_stats import node_samples
 
@@ -113,7 +114,7 @@ class Stats:
         before = self._known.get(dvipa)
         self._known[dvipa] = rows = _Rows(
             viewing.dvipa_of(node.context, node.owners, node.target, dvipa),
-            viewing.targets_of(node.distributor, dvipa),
+            [_steady(row) for row in viewing.targets_of(node.distributor, dvipa)],
             not node.context.troubles,
         )
         return rows != before
@@ -134,6 +135,12 @@ class Stats:
                     pass
         finally:
             self._counting = None
+
+
+def _steady(row: TargetView) -> TargetView:
+    """Without what is measured again and again: metrics have that of each node, once."""
+    measured = row.source != Source.CONFIGURED.value
+    return replace(row, weight=0, source="", active=False) if measured else row
 
 
 def pack(*columns: Iterable[int]) -> str:

@@ -100,6 +100,12 @@ CLUSTER = (
         "{{trigger}}",
         "s",
     ),
+    graph(
+        "What nodes have to spare",
+        'max by (node) (dvipad_node_weight{cluster="$cluster"})',
+        "{{node}}",
+        text="WLM weights, 0 to 64: BASEWLM distributes in their proportion",
+    ),
     graph("CRT in use", 'dvipad:crt_fill:ratio{cluster="$cluster"}', "{{instance}}", "percentunit"),
 )
 
@@ -228,6 +234,14 @@ ONE_NODE = (
     ),
     graph(
         "Decisions", f"sum by (trigger, action) (dvipad_decisions_total{{{NODE}}})", "{{trigger}}"
+    ),
+    Panel(
+        "Workload: what the weight is made of",
+        (
+            (f"dvipad_workload{{{NODE}}}", "{{what}}"),
+            (f"sum(dvipad_node_cpus{{{NODE}}} * on (instance, node) dvipad_node_info)", "capacity"),
+        ),
+        text="CPUs, and shares of time and memory",
     ),
     graph("CPU", _rate("dvipad_process_cpu_seconds_total", NODE, "process"), "{{process}}"),
     graph("Memory", f"dvipad_process_resident_memory_bytes{{{NODE}}}", "{{process}}", "bytes"),

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
@@ -29,6 +30,7 @@ _NLMSG_DONE: Final = 3
 _REQ_BYTECODE: Final = 1
 _BC_S_COND: Final = 7
 _ATTRIBUTE_V6ONLY: Final = 11
+_ATTRIBUTE_CGROUP: Final = 21
 _TIMER_TIME_WAIT: Final = 3
 _BUFFER_BYTES: Final = 1 << 16
 _MAX_TRIES: Final = 3
@@ -89,7 +91,10 @@ class DumpInterruptedError(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One socket: addresses are 4 or 16 bytes by `family`, ports 2 bytes in network order."""
+    """One socket: addresses are 4 or 16 bytes by `family`, ports 2 bytes in network order.
+
+    `cgroup`: the id of that of a listening socket (version 2), 0: the kernel does not tell.
+    """
 
     family: int
     state: int
@@ -100,6 +105,7 @@ class Row:
     remote: bytes
     v6_only: bool
     cookie: bytes
+    cgroup: int = 0
 
     def local_packed(self) -> bytes:
         """The local address as 16 bytes."""
@@ -167,15 +173,15 @@ def _row(data: bytes, start: int, end: int) -> Row:
     family, state, timer, _, local_port, remote_port, local, remote, cookie = _MESSAGE.unpack_from(
         data, start
     )
-    v6_only = False
-    if state == State.LISTEN and family == AF_INET6:
-        v6_only = any(
-            kind == _ATTRIBUTE_V6ONLY and value[:1] == b"\x01"
-            for kind, value in _attributes(data, start + _MESSAGE_BYTES, end)
-        )
+    v6_only, cgroup = False, 0
+    if state == State.LISTEN:
+        attributes = dict(_attributes(data, start + _MESSAGE_BYTES, end))
+        v6_only = family == AF_INET6 and attributes.get(_ATTRIBUTE_V6ONLY, b"")[:1] == b"\x01"
+        cgroup = int.from_bytes(attributes.get(_ATTRIBUTE_CGROUP, b""), sys.byteorder)
     if family == AF_INET:
         local, remote = local[:4], remote[:4]
-    return Row(family, state, timer, local_port, remote_port, local, remote, v6_only, cookie)
+    ports = (local_port, remote_port)
+    return Row(family, state, timer, *ports, local, remote, v6_only, cookie, cgroup)
 
 
 def _attributes(data: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
@@ -203,6 +209,14 @@ class InetDiag:
         for row in self._rows(frozenset({State.LISTEN}), None):
             found[listener_key(row)] += 1
         return dict(found)
+
+    def listener_cgroups(self, ports: Collection[int]) -> dict[ListenerKey, set[int]]:
+        """Ids of the cgroups of the listening TCP sockets on `ports`, for each (address, port)."""
+        found: dict[ListenerKey, set[int]] = {}
+        for row in self._rows(frozenset({State.LISTEN}), None):
+            if row.cgroup and int.from_bytes(row.local_port, "big") in ports:
+                found.setdefault(listener_key(row), set()).add(row.cgroup)
+        return found
 
     def connections(self, dvipa: Address, states: frozenset[State]) -> list[bytes]:
         """CRT keys of the sockets with the local address `dvipa` in `states`.

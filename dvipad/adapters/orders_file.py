@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from dvipad.address import Address
 from dvipad.core.orders import Orders
+from dvipad.wire.messages import MAX_WEIGHT
 
 NAME: Final = "orders.json"
 PORT_MAX: Final = 65_535
@@ -60,6 +61,7 @@ def _parse(values: Any) -> Orders:
         _ports(values["paused"]),
         values["outside"] is True,
         frozenset(_activated(row) for row in values.get("activated", ())),
+        _weight(values.get("weight")),
     )
 
 
@@ -68,6 +70,12 @@ def _activated(row: Any) -> tuple[Address, int]:
     if type(number) is not int or number < 1:
         raise ValueError("an activation has a number")
     return ip_address(text), number
+
+
+def _weight(value: Any) -> int | None:
+    if value is not None and (type(value) is not int or not 0 <= value <= MAX_WEIGHT):
+        raise ValueError(f"a weight is a number from 0 to {MAX_WEIGHT}")
+    return None if value is None else int(value)
 
 
 def _ports(values: Any) -> frozenset[int]:
@@ -86,6 +94,7 @@ def _write(path: Path, orders: Orders) -> None:
             "paused": sorted(orders.paused),
             "outside": orders.outside,
             "activated": sorted([str(dvipa), number] for dvipa, number in orders.activated),
+            "weight": orders.weight,
         }
     )
     with new.open("w") as file:

@@ -10,8 +10,12 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
+from dvipad.config.model import OWNER_RANK
+
 Json: TypeAlias = Mapping[str, Any]
 
+_WEIGHT_MARK = {"base": "B", "server": "S", "announced": "A", "default": "?"}
+"""Behind a weight: whose it is; ``?``: the target said nothing. None: WEIGHT of the profile."""
 _DIST = {"none": "", "distributor": "Dist", "target": "Dest", "both": "Dist/Dest"}
 
 
@@ -121,19 +125,28 @@ def vdpt(view: Json) -> list[str]:
     """The destination port table; only a distributor has one."""
     lines = ["Dynamic VIPA Destination Port Table:"]
     for row in view["targets"]:
-        flags = "Dynamic" if row["method"] == "" else row["method"].capitalize()
+        flags = row["method"].capitalize()
         if row["offload"]:
             flags += ",Offload"
+        if row["standby_rank"] is not None:
+            flags += ",Active" if row["active"] else ",Backup" if row["ready"] else ",Inactive"
         lines += [
             f"Dest:      {row['dvipa']}..{row['port']}",
             f"  DestXCF:   {row['xcf']}  Node: {row['name']}",
             f"  TotalConn: {row['total']:010d}  Rdy: {row['ready']:03d}"
-            f"  WLM: {row['weight']:02d}  TSR: n/a",
-            f"  DistMethod: {row['method'].capitalize()}",
+            f"  WLM: {row['weight']:02d}{_WEIGHT_MARK.get(row['source'], '')}  TSR: n/a",
+            f"  DistMethod: {row['method'].capitalize()}{_standby(row['standby_rank'])}",
             f"  Flg: {flags}",
         ]
     lines.append(f"{len(view['targets'])} of {len(view['targets'])} records displayed")
     return lines
+
+
+def _standby(rank: int | None) -> str:
+    """SrvType of a target of HOTSTANDBY."""
+    if rank is None:
+        return ""
+    return "  SrvType: Preferred" if rank == OWNER_RANK else f"  SrvType: Backup  Rank: {rank}"
 
 
 def vcrt(answer: Json) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from dvipad.cli.ask import Refused, ask
 from dvipad.cli.progress import Progress
+from dvipad.wire.messages import MAX_WEIGHT
 
 WAIT_S: Final = 3600.0
 POLL_S: Final = 0.2
@@ -24,6 +25,7 @@ _TARGET_VERBS: Final = {
     "pause": "quiesce that also outlives a restart of the host",
     "unpause": "undo pause",
 }
+_ANNOUNCE: Final = "the weight of this node for DISTMETHOD TARGCONTROLLED"
 _GROUP_VERBS: Final = {
     "leavegroup": "give all DVIPAs up, and take no new connections; the configuration stays",
     "joingroup": "undo leavegroup",
@@ -49,6 +51,10 @@ def add_parser(commands: Any, finish: Callable[[argparse.ArgumentParser], None])
             parser.add_argument("--timeout", type=float, default=WAIT_S, help="of --wait, seconds")
         parser.set_defaults(run=_order)
         finish(parser)
+    announce = verbs.add_parser("announce", help=_ANNOUNCE, description=_ANNOUNCE)
+    announce.add_argument("weight", type=_weight, help="0 to 64, or `none`: as in the node file")
+    announce.set_defaults(run=_announce)
+    finish(announce)
     for kind, text in (
         (
             "obeyfile",
@@ -71,6 +77,20 @@ def _what(text: str) -> int:
     if name != "port" or not number.isdecimal() or not 1 <= int(number) <= 65_535:
         raise argparse.ArgumentTypeError("say `target`, or `port=` and a number from 1 to 65535")
     return int(number)
+
+
+def _weight(text: str) -> int | None:
+    """A weight, or none."""
+    if text == "none":
+        return None
+    if not text.isdecimal() or int(text) > MAX_WEIGHT:
+        raise argparse.ArgumentTypeError(f"say a number from 0 to {MAX_WEIGHT}, or `none`")
+    return int(text)
+
+
+def _announce(arguments: argparse.Namespace) -> tuple[Any, list[str]]:
+    orders = ask(arguments.socket, {"command": "announce", "weight": arguments.weight})["orders"]
+    return orders, [_described(orders)]
 
 
 def _order(arguments: argparse.Namespace) -> tuple[Any, list[str]]:
@@ -116,6 +136,8 @@ def _described(orders: dict[str, Any]) -> str:
     for word in ("quiesced", "paused"):
         parts += [f"{word} {f'port {port}' if port else 'target'}" for port in orders[word]]
     parts += [f"activated {dvipa}" for dvipa, _number in orders.get("activated", ())]
+    if orders.get("weight") is not None:
+        parts.append(f"announced weight {orders['weight']}")
     if orders["outside"]:
         parts.append("left the group")
     return "orders: " + (", ".join(parts) or "none")

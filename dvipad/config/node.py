@@ -16,6 +16,7 @@ from dvipad.config.source import read_source
 from dvipad.config.values import read_address, read_number, why_not_unicast
 from dvipad.config.web import WebConfig, read_web
 from dvipad.config.words import Direct, Quorum, Tunnel, Xdp, one_of
+from dvipad.config.workload import WorkloadConfig, read_workload
 from dvipad.config.yamldoc import Document, Mapping
 
 DEFAULT_PORT: Final = 4780
@@ -45,6 +46,7 @@ _KEYS: Final = (
     "quorum",
     "health",
     "web",
+    "workload",
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _INTERFACE: Final = re.compile(r"[^\s/:\x00-\x1f]{1,15}")
@@ -158,6 +160,7 @@ class NodeConfig:
     health: HealthConfig = field(default_factory=HealthConfig)
     xdp: Xdp = Xdp.OFF
     web: WebConfig = field(default_factory=WebConfig)
+    workload: WorkloadConfig = field(default_factory=WorkloadConfig)
     policies: Path | None = None
     labels: tuple[Label, ...] = ()
     position: Position = field(default=NOWHERE, compare=False)
@@ -270,6 +273,7 @@ def _read(top: Mapping, folder: Path) -> NodeConfig | None:
         read_health(top),
         xdp,
         read_web(top),
+        read_workload(top),
         None if policies is None else folder / policies,
         read_labels(top.document, top.node("labels")),
         *(_position(top, key) for key in ("xcf", "profile", "policies")),

@@ -165,6 +165,13 @@ def show_node(node: NodeConfig) -> str:
     lines += _section("health", node.health)
     listen = ", ".join(_quoted(str(address)) for address in node.web.listen)
     lines.append(f"web: {{port: {node.web.port}, listen: [{listen}]}}")
+    workload = {field.name: getattr(node.workload, field.name) for field in fields(node.workload)}
+    given = (
+        f"{name}: {_quoted(value) if isinstance(value, str) else value}"
+        for name, value in workload.items()
+        if value is not None
+    )
+    lines.append(f"workload: {{{', '.join(given)}}}")
     return "\n".join(lines) + "\n"
 
 

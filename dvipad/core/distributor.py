@@ -19,14 +19,18 @@ from dvipad.core.effects import (
 )
 from dvipad.core.inputs import Adopted, SocketsDumped
 from dvipad.core.membership import Life
+from dvipad.core.methods import Ring
 from dvipad.core.policy import PolicyRow
 from dvipad.core.vipa import Ownership
+from dvipad.core.workload import MEASURED, Workloads
 from dvipad.wire.messages import NewConn
 
 SNAPSHOT_MARGIN_MS = 5_000
 """CRT entries younger than a snapshot by no more than this are left alone: the packets that
 made them may not have reached the target yet."""
 
+REWEIGH_MS = 1_000
+"""Rings follow measured weights at most so often: those of many nodes change at many times."""
 
 ISOLATED_MS = 4_000
 """For so long services stay as they are when no peer is heard of any more: a node that is cut off
@@ -41,17 +45,21 @@ class Distributor:
         self,
         context: Context,
         dpt: Dpt,
+        workloads: Workloads,
         effective: Callable[[Address], tuple[Distribute, ...]],
         policies: Callable[[Address], tuple[Policy, ...]],
     ) -> None:
         self._context = context
         self._dpt = dpt
+        self._workloads = workloads
+        self._weighed = workloads.edition
+        self._weighed_ms = -REWEIGH_MS
         self._effective = effective
         self._policies = policies
         self._services: dict[Address, dict[int, Service]] = {}
         self._snapshots: dict[tuple[Address, str], Collection] = {}
         self._purged: set[str] = set()
-        self._adopted: dict[tuple[Address, int], tuple[Address, ...]] = {}
+        self._adopted: dict[tuple[Address, int], Ring] = {}
         self._hold_until_ms = 0
         self._grounds: dict[Address, tuple[object, ...]] = {}
         """What the services of a DVIPA were made of; without a change they are the same."""
@@ -96,6 +104,7 @@ class Distributor:
         if self._context.now_ms < self._isolated_until_ms():
             return
         self._count_candidates()
+        self._reweigh()
         waiting, self._waiting = self._waiting, {}
         for dvipa in waiting:
             self._follow(dvipa, self._effective(dvipa) if owned(dvipa) else None)
@@ -111,10 +120,41 @@ class Distributor:
                 self._change(dvipa, {})
             return
         policies = self._policies(dvipa)
-        grounds = (rows, self._alive, self._dpt.edition(dvipa), policies)
+        weighed = self._weighed if _measured(rows) or _compared(policies) else None
+        grounds = (rows, self._alive, self._dpt.edition(dvipa), weighed, policies)
         if self._grounds.get(dvipa) != grounds:
             self._grounds[dvipa] = grounds
-            self._change(dvipa, self._dpt.services(dvipa, rows, self._alive, policies))
+            before = {} if all(row.auto_switch_back for row in rows) else self._rings(dvipa)
+            self._change(dvipa, self._dpt.services(dvipa, rows, self._alive, before, policies))
+
+    def _rings(self, dvipa: Address) -> dict[int, Ring]:
+        """What is in force in the data plane, by port."""
+        services = self._services.get(dvipa, {})
+        adopted = {port: ring for (each, port), ring in self._adopted.items() if each == dvipa}
+        return adopted | {port: service.ring for port, service in services.items()}
+
+    # -- measured weights ---------------------------------------------------------------------
+
+    def _reweigh(self) -> None:
+        """Services that follow measured weights are looked at when these changed."""
+        if self._weighed == self._workloads.edition or self._context.now_ms < self._reweigh_due():
+            return
+        self._weighed, self._weighed_ms = self._workloads.edition, self._context.now_ms
+        self._waiting.update(
+            (dvipa, None)
+            for dvipa, services in self._services.items()
+            if _follows(services) or _compared(self._policies(dvipa))
+        )
+
+    def _reweigh_due(self) -> int:
+        return self._weighed_ms + REWEIGH_MS
+
+    def turn_ms(self) -> int | None:
+        """When rings are to follow weights that came too early."""
+        changed = self._weighed != self._workloads.edition
+        return self._reweigh_due() if changed else None
+
+    # -- services -----------------------------------------------------------------------------
 
     def _change(self, dvipa: Address, wanted: dict[int, Service]) -> None:
         """The services of `dvipa` are those `wanted` from now on."""
@@ -236,6 +276,7 @@ class Distributor:
     def peer_dead(self, name: str) -> None:
         """Peer `name` is dead: its listeners are, its connections may come back with it."""
         self._dpt.forget(name)
+        self._workloads.forget(name)
         for key in [key for key in self._snapshots if key[1] == name]:
             del self._snapshots[key]
 
@@ -259,6 +300,18 @@ class Distributor:
         ]
 
 
-def _does(service: Service) -> tuple[tuple[Address, ...], bool, tuple[PolicyRow, ...]]:
+def _measured(rows: Iterable[Distribute]) -> bool:
+    return any(row.method in MEASURED for row in rows)
+
+
+def _follows(services: Mapping[int, Service]) -> bool:
+    return any(service.method in MEASURED for service in services.values())
+
+
+def _compared(policies: Iterable[Policy]) -> bool:
+    return any(policy.threshold is not None or policy.subset.conditions for policy in policies)
+
+
+def _does(service: Service) -> tuple[Ring, bool, tuple[PolicyRow, ...]]:
     """What the data plane has to know of a service."""
     return service.ring, service.offload, service.policies

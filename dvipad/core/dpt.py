@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dvipad.address import Address
 from dvipad.config.model import DistMethod, Distribute, Label, Policy, TargetSpec
-from dvipad.core.policy import DptRow, PolicyRow, ring_of, rows_of
+from dvipad.core.methods import Choice, Ring, comparable, ring
+from dvipad.core.policy import PolicyRow, rows_of
+from dvipad.core.targets import DptRow
+from dvipad.core.workload import MEASURED, Source, Spare, Workloads
 from dvipad.wire.messages import SrvStat
 
 
@@ -27,14 +30,15 @@ class Service:
     method: DistMethod
     offload: bool
     rows: tuple[DptRow, ...]
-    ring: tuple[Address, ...]
+    ring: Ring
     policies: tuple[PolicyRow, ...] = ()
 
 
 class Dpt:
     """SRVSTAT of every node, kept on all nodes: a backup knows the targets before it needs them."""
 
-    def __init__(self) -> None:
+    def __init__(self, workloads: Workloads) -> None:
+        self._workloads = workloads
         self._ready: dict[str, dict[Address, dict[int, int]]] = {}
         self._changes: dict[Address, int] = {}
         self._forgotten = 0
@@ -68,11 +72,12 @@ class Dpt:
         dvipa: Address,
         distributes: tuple[Distribute, ...],
         candidates: Iterable[Candidate],
-        policies: tuple[Policy, ...] = (),
+        before: Mapping[int, Ring],
+        policies: Sequence[Policy] = (),
     ) -> dict[int, Service]:
         """The distribution of every port that is listed or that a candidate listens on.
 
-        `policies` concern the DVIPA, and are open now.
+        `before`: rings that are in force. `policies` concern the DVIPA, and are open now.
         """
         known = sorted(candidates, key=lambda candidate: candidate.name)
         ports = {port for node in known for port in self.ready(node.name, dvipa)}
@@ -87,22 +92,86 @@ class Dpt:
         for port in sorted(ports | listed):
             row = covering(distributes, port)
             if row is not None:
-                targets = self._targets(row, port, known)
-                rules = rows_of(policies, port, row.method, targets)
-                turns = ring_of(row.method, targets)
-                services[port] = Service(row.method, row.offload, targets, turns, rules)
+                services[port] = self._service(row, port, known, before.get(port, ()), policies)
         return services
 
+    def _service(
+        self,
+        row: Distribute,
+        port: int,
+        nodes: list[Candidate],
+        before: Ring,
+        policies: Sequence[Policy],
+    ) -> Service:
+        targets = self._targets(row, port, nodes)
+
+        def turns(chosen: Iterable[DptRow], stay: Address | None = None) -> Ring:
+            choices = [_choice(each, row.health_switch) for each in chosen if each.ready > 0]
+            return ring(row.method, choices, stay)
+
+        stay = before[0] if before and not row.auto_switch_back else None
+        rules = rows_of(policies, port, turns, targets)
+        return Service(row.method, row.offload, targets, turns(targets, stay), rules)
+
     def _targets(self, row: Distribute, port: int, nodes: list[Candidate]) -> tuple[DptRow, ...]:
-        rows: list[DptRow] = []
-        for node in nodes:
-            spec = target_spec(row, node.xcf)
-            if spec is None:
-                continue
-            ready = self.ready(node.name, row.dvipa).get(port, 0)
-            facts = (ready, spec.weight, spec.standby_rank, node.labels)
-            rows.append(DptRow(node.name, node.xcf, *facts))
-        return tuple(rows)
+        named = [(node, spec) for node in nodes if (spec := target_spec(row, node.xcf))]
+        ready = [self.ready(node.name, row.dvipa).get(port, 0) for node, _ in named]
+        weighed = self._weigh(row, port, named, ready)
+        return tuple(
+            DptRow(
+                node.name,
+                node.xcf,
+                listeners,
+                weight,
+                source,
+                spec.standby_rank,
+                node.labels,
+                self._metric(row, port, node, weight, source),
+            )
+            for (node, spec), listeners, (weight, source) in zip(named, ready, weighed, strict=True)
+        )
+
+    def _metric(
+        self, row: Distribute, port: int, node: Candidate, weight: int, source: Source
+    ) -> int | None:
+        """The weight that turns go by; what the node has to spare, if they go by none."""
+        if row.method in MEASURED:
+            return None if source is Source.DEFAULT else weight
+        if row.method is DistMethod.WEIGHTEDACTIVE:
+            return weight
+        spare = self._workloads.spare(DistMethod.BASEWLM, node.name, row.dvipa, port)
+        return None if spare is None else spare.weight
+
+    def _weigh(
+        self,
+        row: Distribute,
+        port: int,
+        named: Sequence[tuple[Candidate, TargetSpec]],
+        ready: Sequence[int],
+    ) -> list[tuple[int, Source]]:
+        """Weight and its source of each target; those without a listener do not count for others'
+        weights."""
+        if row.method not in MEASURED:
+            return [(spec.weight, Source.CONFIGURED) for _, spec in named]
+        known = [self._workloads.spare(row.method, node.name, row.dvipa, port) for node, _ in named]
+        serving = [spare for spare, count in zip(known, ready, strict=True) if count > 0]
+        weights = iter(comparable([_figure(spare) for spare in serving]))
+        return [
+            (
+                next(weights) if count > 0 else spare.weight if spare else 0,
+                spare.source if spare else Source.DEFAULT,
+            )
+            for spare, count in zip(known, ready, strict=True)
+        ]
+
+
+def _figure(spare: Spare | None) -> tuple[int, int] | None:
+    return None if spare is None else (spare.weight, spare.millicpus)
+
+
+def _choice(row: DptRow, health_switch: bool) -> Choice:
+    fit = row.weight > 0 or not health_switch
+    return Choice(row.xcf, row.weight, row.standby_rank, fit)
 
 
 def covering(distributes: tuple[Distribute, ...], port: int) -> Distribute | None:

@@ -9,6 +9,7 @@ from dvipad.address import Address
 from dvipad.config.model import Policy, Profile
 from dvipad.core.orders import Orders
 from dvipad.wire.events import HostAnswered, MessageReceived, PeerDown, PeerUp
+from dvipad.wire.messages import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +189,13 @@ class SeenElsewhere:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What this node has to spare, as measured now (P4)."""
+
+    weights: Weights
+
+
+@dataclass(frozen=True, slots=True)
 class StopRequested:
     """Leave the cluster cleanly: give DVIPAs to their backups, then end."""
 
@@ -216,5 +224,6 @@ Input: TypeAlias = (
     | DeleteAsked
     | ConnectionsCounted
     | TroublesChanged
+    | Measured
     | StopRequested
 )

@@ -9,38 +9,64 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd
-from typing import Final
+from typing import Final, TypeAlias
 
 from dvipad.address import Address
 from dvipad.config.model import DistMethod
 
+Ring: TypeAlias = tuple[Address, ...]
+"""XCF addresses in the order of their turns."""
 RING_MAX: Final = 256
 """Turns in a ring, at the most (the value of one service in the data plane)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A target that may get connections: `weight` from 1; `standby_rank` for HOTSTANDBY."""
+    """A target that may get connections.
+
+    `weight` 0: none, while another one has more. `standby_rank`: for HOTSTANDBY, as is `fit`:
+    False for one that is not well.
+    """
 
     xcf: Address
     weight: int = 1
     standby_rank: int | None = None
+    fit: bool = True
 
 
-def ring(method: DistMethod, choices: Sequence[Choice]) -> tuple[Address, ...]:
+def ring(method: DistMethod, choices: Sequence[Choice], stay: Address | None = None) -> Ring:
     """The turns of `choices`, at most `RING_MAX`; empty when there is no choice.
 
-    HOTSTANDBY gives every turn to the choice of highest standby rank (ties: lowest address).
-    Every other method takes turns by weight; equal weights are plain round robin. Methods that
-    follow a measured workload weigh by what `weight` says.
+    HOTSTANDBY gives every turn to one choice: of those that are fit, else of all, `stay` if it is
+    one of them, else the one of highest standby rank (ties: lowest address). Every other method
+    takes turns by weight; equal weights are plain round robin, also when all are 0.
     """
     ordered = sorted(choices, key=lambda choice: (choice.xcf.version, choice.xcf))
     if not ordered:
         return ()
     if method is DistMethod.HOTSTANDBY:
-        best = max(ordered, key=lambda choice: choice.standby_rank or 0)
+        able = [choice for choice in ordered if choice.fit] or ordered
+        best = max(able, key=lambda choice: (choice.xcf == stay, choice.standby_rank or 0))
         return (best.xcf,)
-    return _interleave(ordered, _turns([choice.weight for choice in ordered]))
+    willing = [choice for choice in ordered if choice.weight > 0]
+    weights = [choice.weight for choice in willing] or [1] * len(ordered)
+    return _interleave(willing or ordered, _turns(weights))
+
+
+def comparable(figures: Sequence[tuple[int, int] | None]) -> list[int]:
+    """Weights in the proportion of what nodes have to spare, of (weight, capacity) of each.
+
+    The same weight of half the capacity is half the weight; a weight that is not 0 does not
+    become 0. One of which nothing is known (None) gets what the others have on average.
+    """
+    largest = max((capacity for figure in figures if figure for capacity in figure[1:]), default=1)
+    scaled = [
+        None if figure is None else max(min(figure[0], 1), round(figure[0] * figure[1] / largest))
+        for figure in figures
+    ]
+    known = [weight for weight in scaled if weight is not None]
+    average = max(1, round(sum(known) / len(known))) if known else 1
+    return [average if weight is None else weight for weight in scaled]
 
 
 def _turns(weights: Sequence[int]) -> list[int]:
@@ -53,7 +79,7 @@ def _turns(weights: Sequence[int]) -> list[int]:
     return [max(1, turn * (RING_MAX - len(turns)) // total) for turn in turns]
 
 
-def _interleave(choices: Sequence[Choice], turns: Sequence[int]) -> tuple[Address, ...]:
+def _interleave(choices: Sequence[Choice], turns: Sequence[int]) -> Ring:
     """Smooth weighted round robin: each step the one that is furthest behind has its turn."""
     total = sum(turns)
     credit = [0] * len(turns)

@@ -27,6 +27,7 @@ from dvipad.core.inputs import (
     EventsMissed,
     Input,
     ListenersChanged,
+    Measured,
     MinuteCame,
     Ordered,
     PoliciesChanged,
@@ -40,10 +41,12 @@ from dvipad.core.inputs import (
 )
 from dvipad.core.membership import Life, Membership
 from dvipad.core.owners import Owners
+from dvipad.core.scope import ends_only, touches_itself
 from dvipad.core.target import Target
 from dvipad.core.view import NodeView
 from dvipad.core.viewing import view_of
 from dvipad.core.vipa import State
+from dvipad.core.workload import Workloads
 from dvipad.wire.events import HostAnswered, MessageReceived, PeerDown, PeerUp
 from dvipad.wire.messages import (
     Dvipa,
@@ -57,6 +60,7 @@ from dvipad.wire.messages import (
     SrvStat,
     TermConn,
     VipaList,
+    Weights,
     Witness,
 )
 
@@ -73,11 +77,12 @@ class Node:
         timers = settings.timers
         membership = Membership(settings.name, timers.dead_ms, timers.restart_grace_ms)
         self.context = Context(settings, membership)
-        self.dpt = Dpt()
+        self.workloads = Workloads(self.context)
+        self.dpt = Dpt(self.workloads)
         self.owners = Owners(self.context, self._show)
         self.target = Target(self.context, self.dpt, self.owners.distribution, self.owners.busy)
         ways = (self.owners.effective, self.owners.policies.open)
-        self.distributor = Distributor(self.context, self.dpt, *ways)
+        self.distributor = Distributor(self.context, self.dpt, self.workloads, *ways)
         self._left = False
         self._started_ms: int | None = None
         self._settled_ms = 0
@@ -94,10 +99,10 @@ class Node:
     def step(self, event: Input, now_ms: int) -> list[Effect]:
         """Take `event` in; returns what is to be done, in order."""
         self.context.now_ms = now_ms
-        if not _touches_itself(event):
+        if not touches_itself(event):
             self.context.touched.everything()
         self._dispatch(event)
-        return self._take_effects() if _ends_only(event) else self._settle()
+        return self._take_effects() if ends_only(event) else self._settle()
 
     def expire(self, now_ms: int) -> list[Effect]:
         """Time has come: returns what is to be done."""
@@ -111,9 +116,12 @@ class Node:
         connections did not.
         """
         times = [*self._deadlines(), *self.target.deadlines()]
-        due_ms = self.owners.deadline()
-        if due_ms is not None:
-            times.append(due_ms)
+        dues = (
+            self.owners.deadline(),
+            self.workloads.deadline(),
+            self.distributor.turn_ms(),
+        )
+        times += [due_ms for due_ms in dues if due_ms is not None]
         return min((time for time in times if time > self._settled_ms), default=None)
 
     def _deadlines(self) -> list[int]:
@@ -183,6 +191,8 @@ class Node:
                 self.context.troubles = event.troubles
             case SeenElsewhere():
                 self.owners.seen(event.claims)
+            case Measured():
+                self.workloads.measured(event.weights)
             case Stalled():
                 self.context.doubting_since_ms = self.context.now_ms
             case StopRequested():
@@ -219,6 +229,7 @@ class Node:
                 self.context.emit(Send(name, self.owners.vipa_list()))
                 self.owners.greet(name)
                 self.target.greet(name)
+                self.workloads.greet(name)
             case PeerDown():
                 membership.down(event.name, event.reason, now)
             case HostAnswered():
@@ -270,6 +281,8 @@ class Node:
             case Witness():
                 self.context.touched.add(message.dvipa)
                 self.owners.witnessed(name, message)
+            case Weights():
+                self.workloads.received(name, message)
             case Members():
                 self.owners.reach_changed()
                 named = {member.name for member in message.members}
@@ -308,6 +321,7 @@ class Node:
         for name in context.membership.expire(context.now_ms):
             context.touched.everything()
             self.distributor.peer_dead(name)
+        self.workloads.expire()
         self._join()
         self._make_sure()
         self.owners.touch_due()
@@ -371,30 +385,3 @@ class Node:
         if all(vipa.state is State.BACKUP for vipa in self.owners):
             self._left = True
             self.context.emit(Leave())
-
-
-def _touches_itself(event: Input) -> bool:
-    """Whether the parts tell which DVIPAs `event` is about; any other one is about all."""
-    return isinstance(
-        event,
-        MessageReceived
-        | HostAnswered
-        | EffectDone
-        | EffectFailed
-        | CrtDumped
-        | SocketsDumped
-        | ConnectionsCounted
-        | ConnectionsEnded
-        | ConnectionsOriginated
-        | EventsMissed
-        | ListenersChanged
-        | MinuteCame
-        | Stalled,
-    )
-
-
-def _ends_only(event: Input) -> bool:
-    """Whether `event` is of the kind that comes with every connection, and decides nothing."""
-    if isinstance(event, MessageReceived):
-        return isinstance(event.message, TermConn)
-    return isinstance(event, ConnectionsEnded)

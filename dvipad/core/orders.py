@@ -34,6 +34,7 @@ class Orders:
     `paused`: ports that get no new connections here, `WHOLE_TARGET` for all; what is paused
     stays so when the host is restarted. `outside`: the node left the group. `activated`: addresses
     of a VIPARANGE that a command activated here, each with the number of the latest command (D10).
+    `weight`: what this node announces for TARGCONTROLLED, 0-64; None: what its node file says.
     """
 
     deactivated: frozenset[Address] = frozenset()
@@ -41,6 +42,7 @@ class Orders:
     paused: frozenset[int] = frozenset()
     outside: bool = False
     activated: frozenset[tuple[Address, int]] = frozenset()
+    weight: int | None = None
 
     def bars(self, dvipa: Address) -> bool:
         """Whether this node is not to own `dvipa`."""

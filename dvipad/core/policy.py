@@ -15,16 +15,15 @@ from dvipad.address import Address
 from dvipad.config.model import (
     Comparison,
     Device,
-    DistMethod,
     Hours,
-    Label,
     Otherwise,
     Policy,
     Prefix,
     Subset,
     Use,
 )
-from dvipad.core.methods import Choice, ring
+from dvipad.core.methods import Ring
+from dvipad.core.targets import DptRow
 
 DAY_MINUTES: Final = 24 * 60
 _COMPARE: Final[dict[Comparison, Callable[[int, int], bool]]] = {
@@ -34,22 +33,6 @@ _COMPARE: Final[dict[Comparison, Callable[[int, int], bool]]] = {
     Comparison.AT_LEAST: operator.ge,
     Comparison.MORE: operator.gt,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class DptRow:
-    """A target of (DVIPA, port): `ready` listeners; 0 is a candidate that gets nothing."""
-
-    name: str
-    xcf: Address
-    ready: int
-    weight: int
-    standby_rank: int | None = None
-    labels: tuple[Label, ...] = ()
-
-    def figures(self) -> dict[str, int]:
-        """What conditions may look at."""
-        return {"weight": self.weight}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +47,7 @@ class PolicyRow:
     interfaces: tuple[str, ...] = ()
     devices: tuple[Device, ...] = ()
     strict: bool = False
-    ring: tuple[Address, ...] = ()
+    ring: Ring = ()
     targets: int = 0
 
     @property
@@ -168,13 +151,9 @@ def judge(policy: Policy, rows: Iterable[DptRow]) -> Judgement:
 
 
 def _meets(policy: Policy, row: DptRow) -> bool:
-    return policy.threshold is None or row.weight >= policy.threshold
-
-
-def ring_of(method: DistMethod, rows: Iterable[DptRow]) -> tuple[Address, ...]:
-    """The turns of those of `rows` that are ready."""
-    choices = (Choice(row.xcf, row.weight, row.standby_rank) for row in rows if row.ready > 0)
-    return ring(method, tuple(choices))
+    if policy.threshold is None:
+        return True
+    return row.metric is not None and row.metric >= policy.threshold
 
 
 def applies(policy: Policy, port: int) -> bool:
@@ -184,9 +163,13 @@ def applies(policy: Policy, port: int) -> bool:
 
 
 def rows_of(
-    policies: Iterable[Policy], port: int, method: DistMethod, targets: Sequence[DptRow]
+    policies: Iterable[Policy],
+    port: int,
+    turns: Callable[[Sequence[DptRow]], Ring],
+    targets: Sequence[DptRow],
 ) -> tuple[PolicyRow, ...]:
-    """Rows for a service, of policies that concern its DVIPA and are open now, in their order.
+    """Rows for a service, of policies that concern its DVIPA and are open now, in their order;
+    `turns` makes the ring of some of its targets.
 
     What stands behind a row that fits every request would never be looked at, and is left out.
     """
@@ -202,7 +185,7 @@ def rows_of(
             match.interfaces,
             match.devices,
             policy.use is Use.RESTRICT,
-            ring_of(method, judged.chosen),
+            turns(judged.chosen),
             len(judged.meeting),
         )
         found.append(row)

@@ -10,7 +10,6 @@ from dvipad.address import Address
 from dvipad.config.model import Match, Otherwise, Policy
 from dvipad.core.policy import (
     DAY_MINUTES,
-    DptRow,
     Judgement,
     Request,
     applies,
@@ -19,6 +18,7 @@ from dvipad.core.policy import (
     is_timed,
     judge,
 )
+from dvipad.core.targets import DptRow
 
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 

@@ -41,7 +41,11 @@ class DvipaView:
 
 @dataclass(frozen=True, slots=True)
 class TargetView:
-    """A target of (DVIPA, port), in the words of NETSTAT VDPT."""
+    """A target of (DVIPA, port), in the words of NETSTAT VDPT.
+
+    `weight`: its share of the turns; `source` says where that comes from: configured, base,
+    server, announced, default. `standby_rank`: of HOTSTANDBY; `active`: it has turns now.
+    """
 
     dvipa: Address
     port: int
@@ -49,6 +53,9 @@ class TargetView:
     xcf: Address
     ready: int
     weight: int
+    source: str
+    standby_rank: int | None
+    active: bool
     method: str
     offload: bool
 

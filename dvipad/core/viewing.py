@@ -61,6 +61,9 @@ def targets_of(distributor: Distributor, dvipa: Address) -> list[TargetView]:
             row.xcf,
             row.ready,
             row.weight,
+            row.source.value,
+            row.standby_rank,
+            row.xcf in service.ring,
             service.method.value,
             service.offload,
         )

@@ -14,6 +14,7 @@ from dvipad.config.health import HEALTH_LIMITS
 from dvipad.config.keywords import Keyword, Unsupported
 from dvipad.config.node import QUEUE_LIMITS, TABLE_LIMITS, TIMER_LIMITS, parse_node
 from dvipad.config.profile import PARSERS
+from dvipad.config.workload import WORKLOAD_LIMITS
 from dvipad.pages.blocks import Block, Code, Head, Para, Terms
 
 LIMITS: Final = {
@@ -21,14 +22,24 @@ LIMITS: Final = {
     for section, table in (
         ("timers", TIMER_LIMITS), ("queue", QUEUE_LIMITS), ("tables", TABLE_LIMITS),
         ("health", HEALTH_LIMITS), ("mesh", {"port": (1, 65_535)}), ("web", {"port": (1, 65_535)}),
-        ("vxlan", {"port": (1, 65_535)}),
+        ("vxlan", {"port": (1, 65_535)}), ("workload", WORKLOAD_LIMITS),
     )
     for key, limits in table.items()
 }  # fmt: skip
 _ROW: Final = re.compile(r"^\| (`[a-z_.]+`(?:, `[a-z_.]+`)*) \| (.+?) \| (.*?) ?\|$", re.MULTILINE)
 _SYNTAX: Final = re.compile(r"``(.+?)``", re.DOTALL)
 _NOT_WRITTEN: Final = ("position", "profile_position")
-SECTIONS: Final = ("mesh", "vxlan", "paths", "timers", "queue", "tables", "health", "web")
+SECTIONS: Final = (
+    "mesh",
+    "vxlan",
+    "paths",
+    "timers",
+    "queue",
+    "tables",
+    "health",
+    "web",
+    "workload",
+)
 
 
 def keys_of_code() -> dict[str, str]:

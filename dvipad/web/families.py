@@ -128,6 +128,33 @@ NODE: Final = (
     ),
     _counter("moves_abandoned", "Moves to this node that did not end so", "trigger"),
     _counter("refusals", "What was asked for and not done; the log says why"),
+    # Workload
+    _gauge(
+        "node_weight",
+        "What the node has to spare, 0 to 64, as it said last; none while nothing is known of it",
+        "node",
+    ),
+    _gauge(
+        "server_weight",
+        "The same of servers whose cgroup their node knows; address: what they listen on, * is the "
+        "wildcard address of both families",
+        "node",
+        "address",
+        "port",
+    ),
+    _gauge("node_announced_weight", "What the node announces for TARGCONTROLLED", "node"),
+    _gauge("node_cpus", "CPUs that the node may use", "node"),
+    _gauge(
+        "workload",
+        "What this node's own weight is made of, in the last interval. CPUs: free, own (used by "
+        "servers of DVIPAs), low (at low priority). Shares of time: cpu_wait, memory_wait, "
+        "io_wait, and of memory: memory_left",
+        "what",
+    ),
+    _counter("workload_lapsed", "Nodes that did not say any more what they have to spare"),
+    _counter(
+        "workload_looks", "How often the node measured itself; unreadable: and could not", "what"
+    ),
     # SYNs
     _counter(
         "syn_choices",

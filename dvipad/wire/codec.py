@@ -32,6 +32,7 @@ MAX_TEXT: Final = 255
 """Characters of one text in a message."""
 MAX_NUMBER: Final = 2**63 - 1
 MAX_PORT: Final = 65535
+MAX_MILLICPUS: Final = 1_000_000_000
 
 TYPES: Final[dict[int, type[Message]]] = {
     1: messages.Hello,
@@ -44,6 +45,7 @@ TYPES: Final[dict[int, type[Message]]] = {
     8: messages.TermConn,
     9: messages.Dvipa,
     10: messages.Witness,
+    11: messages.Weights,
 }
 """Numbers of the messages; a number is never used for anything else."""
 _NUMBERS: Final = {kind: number for number, kind in TYPES.items()}
@@ -53,6 +55,11 @@ _RANGES: Final[dict[tuple[type, str], tuple[int, int]]] = {
     (messages.PortStatus, "port"): (1, MAX_PORT),
     (messages.VipaEntry, "rank"): (0, OWNER_RANK),
     (messages.Witness, "rank"): (0, OWNER_RANK),
+    (messages.ServerWeight, "port"): (1, MAX_PORT),
+    (messages.ServerWeight, "weight"): (0, messages.MAX_WEIGHT),
+    (messages.Weights, "host"): (0, messages.MAX_WEIGHT),
+    (messages.Weights, "millicpus"): (1, MAX_MILLICPUS),
+    (messages.Weights, "announced"): (0, messages.MAX_WEIGHT),
     (PortRange, "first"): (1, MAX_PORT),
     (PortRange, "last"): (1, MAX_PORT),
     (Prefix, "length"): (0, 128),

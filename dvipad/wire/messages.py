@@ -212,6 +212,38 @@ class Witness:
     owner: str
 
 
+MAX_WEIGHT: Final = 64
+"""The workload weight of a node or a server that has everything to spare."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerWeight:
+    """What the servers behind the listeners on (`address`, `port`) have to spare, 0-64.
+
+    `address`: what they are bound to, as in `Listener`; None: the wildcard of both families.
+    """
+
+    address: Address | None
+    port: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What the sender has to spare (P4, P5), 0-64 each; what was said before holds no more.
+
+    `host`: of its capacity, which is `millicpus` thousandths of a CPU; None: not measured.
+    `announced`: by its operator, for TARGCONTROLLED. All of it holds for `valid_ms`, then it is as
+    if nothing had been said.
+    """
+
+    valid_ms: int
+    host: int | None
+    millicpus: int
+    servers: tuple[ServerWeight, ...] = ()
+    announced: int | None = None
+
+
 Message: TypeAlias = (
     Hello
     | Heartbeat
@@ -223,4 +255,5 @@ Message: TypeAlias = (
     | TermConn
     | Dvipa
     | Witness
+    | Weights
 )

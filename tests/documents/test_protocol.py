@@ -65,7 +65,8 @@ def kind_name(hint: Any) -> str:
     if get_origin(hint) is tuple:
         return f"list of {kind_name(get_args(hint)[0])}"
     if get_origin(hint) in (Union, UnionType):
-        (inner,) = (kind for kind in get_args(hint) if kind is not type(None))
+        kinds = tuple(kind for kind in get_args(hint) if kind is not type(None))
+        inner = Union[kinds]  # noqa: UP007 - made at run time
         return f"{kind_name(inner)} or null"
     name: str = hint.__name__
     return name

@@ -60,7 +60,12 @@ def test_connections_packets_and_roles_are_told(make_cluster: MakeCluster, famil
         follow_policies(cluster, "lb1", "policies: [{name: all, targets: {nodes: [t1, t2]}}]")
         LongConnections(cluster, "client", dvipa, 80, connections=10)
         active = eventually(
-            web, lambda found: value(found, "dvipad_connections_active") == 10, "10 are counted"
+            web,
+            lambda found: (
+                value(found, "dvipad_connections_active") == 10
+                and value(found, "dvipad_node_weight", {"node": "t1"}) is not None
+            ),
+            "10 are counted, and t1 has measured itself",
         )
         assert value(active, "dvipad_connections_new_total", {"dvipa": dvipa, "port": 80}) == 10
         for target in ("t1", "t2"):
@@ -82,8 +87,14 @@ def test_connections_packets_and_roles_are_told(make_cluster: MakeCluster, famil
         assert value(active, "dvipad_move_seconds_count", {"trigger": "first"}) == 1
         told = {name for name, _labels in active}
         missing = [each.name for each in FAMILIES if not any(n.startswith(each.name) for n in told)]
-        # Weights are told where they differ, events of the mesh once there are some.
-        assert set(missing) <= {"dvipad_target_weight", "dvipad_mesh_events_total"}
+        # Weights are told where they differ, those of servers where these have cgroups, announced
+        # ones where an operator does, events of the mesh once there are some.
+        assert set(missing) <= {
+            "dvipad_target_weight",
+            "dvipad_server_weight",
+            "dvipad_node_announced_weight",
+            "dvipad_mesh_events_total",
+        }
 
 
 def test_moves_and_their_times_are_told(make_cluster: MakeCluster) -> None:

@@ -250,6 +250,14 @@ def _plan_dvipa(
         profiles[name] = profile
 
 
+_BY_WEIGHT = (
+    DistMethod.BASEWLM,
+    DistMethod.SERVERWLM,
+    DistMethod.TARGCONTROLLED,
+    DistMethod.WEIGHTEDACTIVE,
+)
+
+
 def _distribute(
     random: Random, dvipa: Address, xcf: dict[str, Address], ports: tuple[int, ...]
 ) -> Distribute:
@@ -261,6 +269,8 @@ def _distribute(
             listed.remove(random.choice(listed))
         targets = tuple(TargetSpec(xcf[name], random.randint(1, 4)) for name in listed)
     method = random.choice((DistMethod.ROUNDROBIN, DistMethod.WEIGHTEDACTIVE))
+    if method is DistMethod.WEIGHTEDACTIVE:  # without a chance: seeds go on meaning what they meant
+        method = _BY_WEIGHT[sum(target.weight for target in targets or ()) % len(_BY_WEIGHT)]
     return Distribute(dvipa, spans, targets, method)
 
 

@@ -35,6 +35,7 @@ from .loop import Loop
 from .scenario import BIND_PORT, SESSION, TIMERS, HostPlan, Scenario, make_scenario
 from .sights import Sights
 from .traffic import Client, Phase, Traffic
+from .workloads import Workloads
 
 if TYPE_CHECKING:
     from .canaries import Canary
@@ -246,13 +247,12 @@ class World:
         self.strange: set[Address] = set()
         self._sink = sink
         self.hosts = {plan.name: Host(self, plan) for plan in scenario.hosts}
-        version = scenario.dvipas[0].version
-        prefix = "198.51.100." if version == 4 else "2001:db8:2::"
+        prefix = "198.51.100." if scenario.dvipas[0].version == 4 else "2001:db8:2::"
         clients = [Client(f"c{index}", ip_address(f"{prefix}{index}")) for index in (1, 2)]
         self.traffic = Traffic(self, clients)
         self.lan.up |= set(self.hosts) | set(self.traffic.clients)
         self.faults = Faults(self)
-        self.sights = Sights(self)
+        self.sights, self.workloads = Sights(self), Workloads(self)
         self._xcf = {plan.xcf: plan.name for plan in scenario.hosts}
 
     # -- what the parts ask --------------------------------------------------------------------
@@ -340,8 +340,8 @@ class World:
     def _periodic(self) -> None:
         for host in self.hosts.values():
             host.renew_lease()
-        self.sights.periodic()
-        self.checks.periodic()
+        for part in (self.sights, self.workloads, self.checks):
+            part.periodic()
         self.loop.after(LEASE_MS, self._periodic)
 
     def stop(self, name: str) -> None:

@@ -40,6 +40,7 @@ from dvipad.config.node import (
 from dvipad.config.values import network_of
 from dvipad.config.web import WebConfig
 from dvipad.config.words import Direct, Quorum, Tunnel, Xdp
+from dvipad.config.workload import WORKLOAD_LIMITS, WorkloadConfig
 
 _DVIPA4 = int(IPv4Address("198.18.0.0"))
 _DVIPA6 = int(IPv6Address("2001:db8::"))
@@ -176,6 +177,13 @@ _webs = st.builds(
     st.integers(1, 65_535),
     st.lists(_addresses, max_size=3, unique=True).map(tuple),
 )
+_workloads = st.builds(
+    WorkloadConfig,
+    st.integers(*WORKLOAD_LIMITS["interval_ms"]),
+    st.none() | st.from_regex(r"(/[a-z0-9:@ \"\\.-]{3,20}){1,3}", fullmatch=True),
+    st.none() | st.integers(*WORKLOAD_LIMITS["cpu_percent"]),
+    st.none() | st.integers(*WORKLOAD_LIMITS["weight"]),
+)
 
 
 @st.composite
@@ -207,4 +215,5 @@ def nodes(draw: st.DrawFn) -> NodeConfig:
         draw(_healths),
         draw(st.sampled_from(Xdp)),
         draw(_webs),
+        draw(_workloads),
     )

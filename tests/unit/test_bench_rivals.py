@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from bench import haproxy, rivals
+from bench import choice, haproxy, rivals
 from bench.keepalived import Vrrp
 from dvipad.config.profile import parse_profile
 from dvipad.lab.spec import LabSpec
@@ -58,3 +58,31 @@ def test_the_profile_has_a_port_for_each_kind_of_decision(family: int) -> None:
         for row in parsed.profile.distributes
     ]
     assert rows == [([80], False, 3), ([81], True, 3), ([5201], False, 1)]
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_choice_compares_methods_on_ports_of_their_own(family: int) -> None:
+    parsed = parse_profile(choice.profile_text(LabSpec(family=family)), "profile")
+    assert parsed.profile is not None and not parsed.problems
+    found = {row.method.value: row.ports[0].first for row in parsed.profile.distributes}
+    assert found == {"ROUNDROBIN": 80, "BASEWLM": 81}
+    text = haproxy.config_text({80: SERVERS4}, 4, 1, "leastconn")
+    assert "  balance leastconn\n" in text and "roundrobin" not in text
+
+
+def test_choice_tells_ratios_and_shares() -> None:
+    samples = [
+        {"rival": name, "round": turn, "values": values}
+        for turn in (1, 2, 3)
+        for name, values in (
+            ("roundrobin", {"p50": 5.0, "p99": 100.0, "failed": 1.0, "share": 0.33}),
+            ("basewlm", {"p50": 5.0, "p99": 10.0 * turn, "failed": 0.0, "share": 0.2}),
+            ("haproxy_leastconn", {"p50": 5.0, "p99": 25.0, "failed": 0.0, "share": 0.0}),
+        )
+    ]
+    lines = [figure.line() for figure in choice.figures(samples)]
+    assert "choice.p99_basewlm_vs_roundrobin 0.2 ratio" in lines
+    assert "choice.p99_basewlm_vs_haproxy_leastconn 0.8 ratio" in lines
+    assert "choice.failed_roundrobin 3 requests" in lines
+    assert "choice.busy_share_basewlm 0.2 ratio" in lines
+    assert not [line for line in lines if "busy_share_haproxy" in line]

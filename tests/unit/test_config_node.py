@@ -14,6 +14,7 @@ from dvipad.config.model import Profile
 from dvipad.config.node import NodeConfig, Peer, TimersConfig, parse_node
 from dvipad.config.web import WebConfig
 from dvipad.config.words import Direct, Tunnel, Xdp
+from dvipad.config.workload import WorkloadConfig
 
 LEAST = "node: t1\nxcf: 192.0.2.11\nuplinks: [eth0]\n"
 
@@ -38,6 +39,7 @@ def test_everything_can_be_said() -> None:
         "paths: {run: /run/x, bpffs: /sys/fs/bpf/x}\ntimers: {dead_ms: 900}\n"
         "health: {enabled: True, rejoin: false, clear_ms: 5}\nxdp: Native\ndirect: off\n"
         "web: {port: 80, listen: ['::', 192.0.2.11]}\n"
+        "workload: {interval_ms: 1000, cgroup: /a.slice/b, cpu_percent: 40, weight: 0}\n"
     )
     parsed = parse_node(text, "n.yaml", Path("/etc"))
     assert not parsed.problems
@@ -52,6 +54,7 @@ def test_everything_can_be_said() -> None:
     )
     assert node.health == HealthConfig(rejoin=False, clear_ms=5)
     assert node.web == WebConfig(80, (ip_address("::"), ip_address("192.0.2.11")))
+    assert node.workload == WorkloadConfig(1000, "/a.slice/b", 40, 0)
     assert (node.xdp, node.direct) == (Xdp.NATIVE, Direct.OFF)
     assert (node.tunnel, node.profile, node.timers.dead_ms) == (Tunnel.GRE, Path("/etc/p/x"), 900)
 
@@ -87,6 +90,11 @@ def test_one_seed_peer_needs_no_list() -> None:
         ("health: {persist_ms: -1}", 22, "persist_ms is not"),
         ("health: {rejoins: true}", 10, "unknown key"),
         ("web: {listen: [192.0.2.1, 192.0.2.1]}", 27, "listed before"),
+        ("workload: {interval_ms: 999}", 25, "interval_ms is not"),
+        ("workload: {cgroup: a}", 20, "cgroup is not valid"),
+        ("workload: {cgroup: /a/../b}", 20, "cgroup is not valid"),
+        ("workload: {cpu_percent: 0}", 25, "cpu_percent is not"),
+        ("workload: {weight: 65}", 20, "weight is not"),
         ("web: {listen: everywhere}", 15, "listen is not valid"),
         ("web: {port: 0}", 13, "port is not such a number"),
         ("timers: {heartbeat: 5}", 10, "unknown key"),

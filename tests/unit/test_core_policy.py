@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -25,9 +26,9 @@ from dvipad.config.model import (
     Subset,
     Use,
 )
+from dvipad.core.methods import Choice, Ring, ring
 from dvipad.core.policy import (
     DAY_MINUTES,
-    DptRow,
     PolicyRow,
     Request,
     concerns,
@@ -38,15 +39,27 @@ from dvipad.core.policy import (
 )
 from dvipad.core.policy_explain import explain
 from dvipad.core.policy_prefixes import NONE, UNSEEN, compile_prefixes
+from dvipad.core.targets import DptRow
 
 DVIPA = ip_address("192.0.2.100")
 ROWS = tuple(
-    DptRow(name, IPv4Address(f"192.0.2.{number}"), ready, weight, None, (Label("rack", rack),))
+    DptRow(
+        name,
+        IPv4Address(f"192.0.2.{number}"),
+        ready,
+        weight,
+        labels=(Label("rack", rack),),
+        metric=weight,
+    )
     for number, (name, ready, weight, rack) in enumerate(
         (("t1", 1, 10, "a"), ("t2", 1, 40, "a"), ("t3", 1, 60, "b"), ("t4", 0, 64, "b")), 1
     )
 )
 XCF = {row.name: row.xcf for row in ROWS}
+
+
+def turns(rows: Sequence[DptRow]) -> Ring:
+    return ring(DistMethod.ROUNDROBIN, [Choice(row.xcf) for row in rows])
 
 
 def policy(subset: Subset, **fields: object) -> Policy:
@@ -101,6 +114,15 @@ def test_comparisons(comparison: Comparison, names: list[str]) -> None:
     assert chosen(policy(Subset(conditions=(Condition("weight", comparison, 40),)))) == names
 
 
+def test_a_target_of_which_nothing_is_known_meets_no_criterion() -> None:
+    unknown = tuple(replace(row, metric=None) for row in ROWS)
+    above = Subset(conditions=(Condition("weight", Comparison.AT_LEAST, 0),))
+    refusing = policy(above, otherwise=Otherwise.REFUSE)
+    assert judge(refusing, unknown).chosen == ()
+    assert judge(replace(refusing, subset=Subset(), threshold=0), unknown).chosen == ()
+    assert judge(replace(refusing, subset=Subset()), unknown).chosen == unknown[:3]
+
+
 def _minute(day: int, hour: int, minute: int = 0) -> int:
     return day * DAY_MINUTES + hour * 60 + minute
 
@@ -139,7 +161,7 @@ def test_rows_have_what_is_left_to_see() -> None:
         policy(Subset(("t3",)), name="all"),
         policy(LOW, name="never"),
     )
-    assert rows_of(policies, 80, DistMethod.ROUNDROBIN, ROWS) == (
+    assert rows_of(policies, 80, turns, ROWS) == (
         PolicyRow("office", (office,), strict=True, ring=(XCF["t1"],), targets=1),
         PolicyRow("all", ring=(XCF["t3"],), targets=1),
     )
@@ -242,7 +264,7 @@ def test_what_is_explained_is_what_is_done(
 ) -> None:
     found = explain(given, DVIPA, port, request, minute, ROWS)
     live = [each for each in given if concerns(each, DVIPA) and is_open(each, minute)]
-    row = first(rows_of(live, port, DistMethod.ROUNDROBIN, ROWS), request)
+    row = first(rows_of(live, port, turns, ROWS), request)
     assert found.policy == (None if row is None else row.name)
     ring = {XCF["t1"], XCF["t2"], XCF["t3"]} if row is None else set(row.ring)
     assert {XCF[name] for name in found.targets} == ring

@@ -26,6 +26,8 @@ PURE_MODULES = {
 }  # fmt: skip
 """What `core` and `wire` may import of the standard library: no I/O, no clock, no chance."""
 
+PURE_AGENTS = [f"agents/{name}.py" for name in ("formula", "steady", "proc", "snapshot")]
+
 LAYERS = {
     "config": ("dvipad.address", "dvipad.config"),
     "wire": ("dvipad.address", "dvipad.config.model", "dvipad.wire"),
@@ -35,6 +37,9 @@ LAYERS = {
     ),
     "adapters": (
         "dvipad.address", "dvipad.config", "dvipad.wire", "dvipad.core", "dvipad.adapters",
+    ),
+    "agents": (
+        "dvipad.address", "dvipad.wire.messages", "dvipad.adapters", "dvipad.agents",
     ),
 }  # fmt: skip
 """What a package may import of dvipad itself; imports never point back."""
@@ -83,9 +88,9 @@ def test_c_is_narrow(path: Path) -> None:
     assert not long, f"lines longer than {MAX_COLUMNS} columns"
 
 
-@pytest.mark.parametrize("package", ["core", "wire"])
-def test_core_and_wire_are_pure(package: str) -> None:
-    for path in sorted((ROOT / "dvipad" / package).rglob("*.py")):
+@pytest.mark.parametrize("modules", ["core/**/*.py", "wire/**/*.py", *PURE_AGENTS])
+def test_what_decides_is_pure(modules: str) -> None:
+    for path in sorted((ROOT / "dvipad").glob(modules)):
         for line, module in _imports(path):
             top = module.partition(".")[0]
             allowed = top == "dvipad" or top in PURE_MODULES

@@ -29,15 +29,18 @@ from dvipad.wire.messages import (
     Move,
     NewConn,
     PortStatus,
+    ServerWeight,
     SrvStat,
     TermConn,
     VipaEntry,
     VipaList,
+    Weights,
 )
 
 addresses = st.ip_addresses()
 ports = st.integers(1, 65535)
 numbers = st.integers(0, MAX_NUMBER)
+weights = st.integers(0, 64)
 texts = st.text(st.characters(codec="utf-8"), max_size=30).filter(str.isprintable)
 batches = st.integers(0, 5).flatmap(lambda n: st.binary(min_size=36 * n, max_size=36 * n))
 members = st.builds(Member, name=texts, xcf=addresses, port=ports)
@@ -99,6 +102,16 @@ any_message: st.SearchStrategy[Message] = st.one_of(
     ),
     st.builds(TermConn, dvipa=addresses, connections=batches),
     st.builds(Dvipa, move=st.sampled_from(Move), dvipa=addresses, epoch=numbers),
+    st.builds(
+        Weights,
+        valid_ms=numbers,
+        host=st.none() | weights,
+        millicpus=st.integers(1, 10**9),
+        servers=tuples(
+            st.builds(ServerWeight, address=st.none() | addresses, port=ports, weight=weights)
+        ),
+        announced=st.none() | weights,
+    ),
 )
 
 

@@ -1,0 +1,61 @@
+"""NETSTAT VDPT: weights and whose they are, and the roles of HOTSTANDBY."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dvipad.cli.reports import vdpt
+from dvipad.config.model import OWNER_RANK
+
+ROW = {
+    "dvipa": "192.0.2.100",
+    "port": 80,
+    "name": "t1",
+    "xcf": "192.0.2.11",
+    "ready": 1,
+    "weight": 7,
+    "source": "base",
+    "standby_rank": None,
+    "active": True,
+    "method": "BASEWLM",
+    "offload": False,
+    "total": 12,
+}
+
+
+def text(**changes: Any) -> str:
+    return "\n".join(vdpt({"targets": [ROW | changes]}))
+
+
+@pytest.mark.parametrize(
+    ("source", "column"),
+    [
+        ("base", "WLM: 07B  TSR"),
+        ("server", "WLM: 07S  TSR"),
+        ("announced", "WLM: 07A  TSR"),
+        ("default", "WLM: 07?  TSR"),
+        ("configured", "WLM: 07  TSR"),
+    ],
+)
+def test_a_weight_says_whose_it_is(source: str, column: str) -> None:
+    assert column in text(source=source)
+
+
+@pytest.mark.parametrize(
+    ("rank", "active", "ready", "kind", "flag"),
+    [
+        (OWNER_RANK, True, 1, "SrvType: Preferred", "Hotstandby,Active"),
+        (OWNER_RANK, False, 0, "SrvType: Preferred", "Hotstandby,Inactive"),
+        (10, False, 1, "SrvType: Backup  Rank: 10", "Hotstandby,Backup"),
+    ],
+)
+def test_roles_of_hot_standby(rank: int, active: bool, ready: int, kind: str, flag: str) -> None:
+    shown = text(method="HOTSTANDBY", standby_rank=rank, active=active, ready=ready)
+    assert kind in shown and f"Flg: {flag}" in shown
+
+
+def test_offload_is_a_flag() -> None:
+    assert "Flg: Basewlm,Offload" in text(offload=True)
+    assert "SrvType" not in text()
