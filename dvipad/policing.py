@@ -32,17 +32,17 @@ class Policing:
     def __init__(self, daemon: Daemon, policies: tuple[Policy, ...]) -> None:
         """`policies`: the own ones at the start."""
         self._daemon = daemon
-        self._policies = policies
+        self._own = policies
 
     # -- what the core is told ----------------------------------------------------------------
 
     def start(self) -> None:
         """Tell the core what it needs before its start."""
-        self.follow(self._policies)
+        self.follow(self._own)
 
     def follow(self, policies: tuple[Policy, ...]) -> None:
         """These are the own policies from now on."""
-        self._policies = policies
+        self._own = policies
         self._look()
         self._daemon.feed(PoliciesChanged(policies))
 
