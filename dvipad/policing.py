@@ -13,8 +13,9 @@ from dvipad.adapters.jsonable import jsonable
 from dvipad.address import Address
 from dvipad.config.model import Device, Policy
 from dvipad.core.inputs import MinuteCame, PoliciesChanged
-from dvipad.core.policy import Request, is_open
+from dvipad.core.policy import is_open
 from dvipad.core.policy_explain import explain, times_of
+from dvipad.core.policy_rows import Request
 from dvipad.reports import PORT_MAX, read_address
 
 if TYPE_CHECKING:

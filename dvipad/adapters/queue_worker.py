@@ -27,7 +27,7 @@ from dvipad.adapters.bpf.layout import THIS_NODE, TUNNEL_ID, Tunnel
 from dvipad.adapters.queue_counters import QueueState
 from dvipad.adapters.syn import Syn, parse_syn, request_of
 from dvipad.address import Address
-from dvipad.core.policy import Request
+from dvipad.core.policy_rows import Request
 
 BEATS_PER_STALE: Final = 4
 """An idle worker touches its beat this often within the time after which it counts as stale."""

@@ -9,7 +9,7 @@ from typing import Final
 
 from dvipad.adapters.fingerprint import device_of
 from dvipad.address import unpack
-from dvipad.core.policy import Request
+from dvipad.core.policy_rows import Request
 
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 _IPV4: Final = struct.Struct("!BxH2xHxB2x4s4s")

@@ -20,7 +20,7 @@ from dvipad.core.effects import (
 from dvipad.core.inputs import Adopted, SocketsDumped
 from dvipad.core.membership import Life
 from dvipad.core.methods import Ring
-from dvipad.core.policy import PolicyRow
+from dvipad.core.policy_rows import PolicyRow
 from dvipad.core.vipa import Ownership
 from dvipad.core.workload import MEASURED, Workloads
 from dvipad.wire.messages import NewConn

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from dvipad.address import Address
 from dvipad.config.model import DistMethod, Distribute, Label, Policy, TargetSpec
 from dvipad.core.methods import Choice, Ring, comparable, ring
-from dvipad.core.policy import PolicyRow, rows_of
+from dvipad.core.policy import rows_of
+from dvipad.core.policy_rows import PolicyRow
 from dvipad.core.targets import DptRow
 from dvipad.core.workload import MEASURED, Source, Spare, Workloads
 from dvipad.wire.messages import SrvStat

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from dvipad.address import Address
-from dvipad.core.policy import PolicyRow
+from dvipad.core.policy_rows import PolicyRow
 from dvipad.wire.messages import Message
 
 

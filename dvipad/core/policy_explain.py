@@ -8,16 +8,8 @@ from typing import Final
 
 from dvipad.address import Address
 from dvipad.config.model import Match, Otherwise, Policy
-from dvipad.core.policy import (
-    DAY_MINUTES,
-    Judgement,
-    Request,
-    applies,
-    concerns,
-    is_open,
-    is_timed,
-    judge,
-)
+from dvipad.core.policy import DAY_MINUTES, Judgement, applies, concerns, is_open, is_timed, judge
+from dvipad.core.policy_rows import Request
 from dvipad.core.targets import DptRow
 
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")

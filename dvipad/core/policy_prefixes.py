@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 from dvipad.config.model import Prefix
-from dvipad.core.policy import PolicyRow
+from dvipad.core.policy_rows import PolicyRow
 
 BITS: Final = 128
 MAPPED_BITS: Final = 96

@@ -22,7 +22,7 @@ from dvipad.adapters.bpf.worker_view import WorkerView
 from dvipad.adapters.queue_worker import REFUSED
 from dvipad.address import Address, pack
 from dvipad.config.model import Prefix
-from dvipad.core.policy import PolicyRow, Request, first
+from dvipad.core.policy_rows import PolicyRow, Request, first
 from tests.e2e.plane_network import DROP, OWN_MAC, PASS, PEER_MAC, REDIRECT, Bench, frame
 from tests.e2e.plane_packets import CLIENT, DVIPA, PORT, TARGETS, four, ip, own
 

@@ -12,7 +12,7 @@ import pytest
 
 from dvipad.adapters.bpf.worker_view import WorkerView
 from dvipad.address import pack
-from dvipad.core.policy import Request
+from dvipad.core.policy_rows import Request
 from tests.e2e.dvs_network import inside
 from tests.e2e.plane_network import PASS, Bench, bench, frame
 from tests.e2e.plane_packets import (

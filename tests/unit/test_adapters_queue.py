@@ -30,7 +30,7 @@ from dvipad.adapters.syn import Syn, parse_syn, request_of
 from dvipad.adapters.tcp_reset import reset_of
 from dvipad.address import Address, pack
 from dvipad.config.model import Device
-from dvipad.core.policy import Request
+from dvipad.core.policy_rows import Request
 
 DVIPA4, DVIPA6 = ip_address("198.51.100.1"), ip_address("2001:db8::1")
 XCF = ip_address("192.0.2.7")

@@ -9,7 +9,7 @@ from dvipad.adapters.lanes import NewestList
 from dvipad.config.model import Hours, Label, Match, Otherwise, Policy, Profile, Subset, Use
 from dvipad.core.effects import SetService
 from dvipad.core.inputs import ListenersChanged, MinuteCame, PoliciesChanged, ProfileChanged
-from dvipad.core.policy import PolicyRow
+from dvipad.core.policy_rows import PolicyRow
 from dvipad.wire.codec import decode, encode
 from dvipad.wire.events import DownReason
 from dvipad.wire.framing import FrameDecoder

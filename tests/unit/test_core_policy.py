@@ -27,18 +27,10 @@ from dvipad.config.model import (
     Use,
 )
 from dvipad.core.methods import Choice, Ring, ring
-from dvipad.core.policy import (
-    DAY_MINUTES,
-    PolicyRow,
-    Request,
-    concerns,
-    first,
-    is_open,
-    judge,
-    rows_of,
-)
+from dvipad.core.policy import DAY_MINUTES, concerns, is_open, judge, rows_of
 from dvipad.core.policy_explain import explain
 from dvipad.core.policy_prefixes import NONE, UNSEEN, compile_prefixes
+from dvipad.core.policy_rows import PolicyRow, Request, first
 from dvipad.core.targets import DptRow
 
 DVIPA = ip_address("192.0.2.100")

@@ -37,7 +37,7 @@ from dvipad.adapters.bpf.tally import Tally
 from dvipad.adapters.bpf.tunnel_device import TunnelDevice
 from dvipad.adapters.bpf.xdp import XdpMode
 from dvipad.address import Address, pack, unpack
-from dvipad.core.policy import PolicyRow
+from dvipad.core.policy_rows import PolicyRow
 
 REOPENED_NS: Final = 500_000_000
 """A client that opens a port again within this time after a reset is not told from before."""

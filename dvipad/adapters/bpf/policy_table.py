@@ -26,8 +26,8 @@ from dvipad.adapters.bpf.maps import Map
 from dvipad.adapters.bpf.policy_text import Rows, delete_set, read_set, write_set
 from dvipad.adapters.bpf.slots import Holder, Slots
 from dvipad.address import Address
-from dvipad.core.policy import PolicyRow
 from dvipad.core.policy_prefixes import NONE, UNSEEN, compile_prefixes
+from dvipad.core.policy_rows import PolicyRow
 
 _SET_BITS: Final = 32
 _INSTEAD: Final = {UNSEEN: POLICY_UNSEEN, NONE: POLICY_NONE}

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from dvipad.adapters.bpf.layout import TEXT_BYTES, TEXT_KEY
 from dvipad.adapters.bpf.maps import Map
 from dvipad.config.model import Device, Prefix
-from dvipad.core.policy import PolicyRow
+from dvipad.core.policy_rows import PolicyRow
 
 Rows: TypeAlias = tuple[tuple[PolicyRow, int], ...]
 """Policies without their rings, each with its slot."""

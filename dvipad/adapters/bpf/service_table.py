@@ -22,7 +22,7 @@ from dvipad.adapters.bpf.policy_table import EMPTY, PolicySet, PolicyTable
 from dvipad.adapters.bpf.slots import Holder, Slots
 from dvipad.adapters.bpf.tables import TargetTable
 from dvipad.address import Address
-from dvipad.core.policy import PolicyRow
+from dvipad.core.policy_rows import PolicyRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from dvipad.adapters.bpf.maps import Map
 from dvipad.adapters.bpf.policy_text import Rows, read_set
 from dvipad.adapters.queue_worker import REFUSED, Chosen
 from dvipad.address import Address, unpack
-from dvipad.core.policy import Request, fits
+from dvipad.core.policy_rows import Request, fits
 
 _MAPS: Final = (
     "established4",
