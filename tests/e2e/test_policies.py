@@ -21,7 +21,7 @@ from scapy.layers.inet6 import IPv6
 from dvipad.address import Address
 from dvipad.lab.cluster import Cluster
 from dvipad.lab.frames import MAX_NAME, WHO
-from dvipad.lab.spec import LabSpec
+from dvipad.lab.spec import LabSpec, profile_text
 from dvipad.lab.traffic import LongConnections, NewConnections
 from tests.e2e.cluster_tools import (
     counters,
@@ -298,7 +298,11 @@ def test_policies_change_under_load(cluster: Cluster) -> None:
 @pytest.mark.parametrize("family", [4, 6])
 def test_the_kernels_own_choice(make_cluster: MakeCluster, family: int) -> None:
     """Without the worker: by addresses; what it cannot see is passed over, or waits; a RST."""
-    cluster = make_cluster(family=family, clients=2, settings={"queue": {"budget_per_s": 0}})
+    plain = LabSpec(family=family)
+    profile = (profile_text(plain, plain.host("lb1")) or "").replace(
+        "VIPADISTRIBUTE", "VIPADISTRIBUTE OFFLOAD"
+    )
+    cluster = make_cluster(family=family, clients=2, profiles={"lb1": profile})
     mine = str(client_address(cluster))
     with echo_servers(cluster):
         follow(
