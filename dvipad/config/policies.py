@@ -49,9 +49,9 @@ DSCPS: Final = {
 }  # fmt: skip
 """Names of code points (IANA, dscp-registry)."""
 
-_KEYS: Final = ("name", "match", "targets", "threshold", "use", "else")
-_MATCH: Final = ("dvipa", "port", "clients", "dscp", "interface", "device", "hours", "days")
-_TARGETS: Final = ("nodes", "labels", "where")
+POLICY_KEYS: Final = ("name", "match", "targets", "threshold", "use", "else")
+MATCH_KEYS: Final = ("dvipa", "port", "clients", "dscp", "interface", "device", "hours", "days")
+TARGET_KEYS: Final = ("nodes", "labels", "where")
 _CONDITION: Final = re.compile(r"([a-z_]+) *(<=|>=|<|>|=) *([0-9]{1,10})")
 _HOURS: Final = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])-([01]?[0-9]|2[0-4]):([0-5][0-9])")
 _DAY_MINUTES: Final = 24 * 60
@@ -102,7 +102,7 @@ def _read_list(document: Document, node: yaml.Node | None) -> tuple[Policy, ...]
         return ()
     found: dict[str, Policy] = {}
     for item in node.value:
-        policy = _read_policy(Mapping(document, item, _KEYS, "a policy"), item)
+        policy = _read_policy(Mapping(document, item, POLICY_KEYS, "a policy"), item)
         if policy is None:
             continue
         if policy.name in found:
@@ -123,7 +123,7 @@ def _read_policy(values: Mapping, node: yaml.Node) -> Policy | None:
     threshold = None
     if values.node("threshold") is not None:
         threshold = values.number("threshold", 0, 0, WEIGHT_MAX)
-    match = _read_match(Mapping(document, values.node("match"), _MATCH, "match"))
+    match = _read_match(Mapping(document, values.node("match"), MATCH_KEYS, "match"))
     subset = _read_subset(document, node, values.node("targets"))
     if name is None:
         return None
@@ -148,8 +148,8 @@ def _read_match(values: Mapping) -> Match:
 
 
 def _read_subset(document: Document, policy: yaml.Node, given: yaml.Node | None) -> Subset:
-    values = Mapping(document, given, _TARGETS, "targets")
-    if not any(values.node(key) for key in _TARGETS):
+    values = Mapping(document, given, TARGET_KEYS, "targets")
+    if not any(values.node(key) for key in TARGET_KEYS):
         what = "targets is missing" if given is None else "targets names nobody"
         remedy = "Write 'targets: {nodes: [...]}', or labels, or where: [weight > 40]."
         document.error(given or policy, what, remedy)

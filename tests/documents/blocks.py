@@ -4,7 +4,7 @@
 ``sh make``: targets of the Makefile, which are resolved and not run; ``sh vm``: commands for real
 machines (packages, services): checked for syntax, and those of dvipad by its parsers; ``usage``: a
 command and, after three blanks, what it does: its parser must take it; ``profile``: goes through
-``dvipad --check``; ``yaml``, ``json``, ``ini``, ``text``: to be read.
+``dvipad --check``, and so does ``policies``; ``yaml``, ``json``, ``ini``, ``text``: to be read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROOT: Final = Path(__file__).parents[2]
 FILES: Final = sorted(
     [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "ansible").rglob("*.md")]
 )
-RUN: Final = ("sh lab", "sh client", "sh host", "sh make", "sh vm", "usage", "profile")
+RUN: Final = ("sh lab", "sh client", "sh host", "sh make", "sh vm", "usage", "profile", "policies")
 READ: Final = ("yaml", "json", "ini", "text", "c", "python")
 FENCE: Final = "```"
 

@@ -15,6 +15,7 @@ import pytest
 
 from dvipad.cli import dvipactl, dvipad
 from dvipad.config.errors import errors
+from dvipad.config.policies import parse_policies
 from dvipad.config.profile import parse_profile
 from dvipad.lab.cluster import Cluster
 from dvipad.lab.spec import LabSpec
@@ -80,6 +81,11 @@ def test_profiles_have_no_defect(block: Block) -> None:
     whole = "VIPADYNAMIC" in block.text
     text = block.text if whole else f"VIPADYNAMIC\n{block.text}\nENDVIPADYNAMIC\n"
     assert not errors(parse_profile(text, str(block)).problems)
+
+
+@pytest.mark.parametrize("block", of("policies"), ids=str)
+def test_policies_have_no_defect(block: Block) -> None:
+    assert parse_policies(block.text, str(block)).problems == ()
 
 
 @pytest.mark.parametrize("block", of("sh make"), ids=str)
