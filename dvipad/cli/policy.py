@@ -95,11 +95,10 @@ def _minute(text: str) -> int:
 def _endpoint(text: str) -> tuple[Address, int]:
     """``192.0.2.7:1024`` or ``[2001:db8::7]:1024``."""
     host, colon, port = text.rpartition(":")
-    if not colon:
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or (":" in host and not bracketed):
         raise argparse.ArgumentTypeError(f"{text!r} has no port: 192.0.2.7:1024, [2001:db8::7]:80")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    return _address(host), _port(port)
+    return _address(host[1:-1] if bracketed else host), _port(port)
 
 
 def _list(arguments: argparse.Namespace) -> tuple[Any, list[str]]:
