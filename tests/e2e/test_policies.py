@@ -246,17 +246,18 @@ def test_operator_asks_why(cluster: Cluster) -> None:
     follow(
         cluster,
         {"match": {"clients": ["203.0.113.0/24", "2001:db8:9::/64"]}, "targets": {"nodes": ["t1"]}},
-        {"match": {"port": 80, "dscp": "ef"}, "targets": {"nodes": ["t2"]}, "use": "restrict"},
-    )
+        {"name": "voice", "match": {"port": 80, "dscp": "ef"}, "targets": {"nodes": ["t2"]},
+         "use": "restrict"},
+    )  # fmt: skip
     dvipa, mine = str(cluster.spec.dvipa()), str(client_address(cluster))
     command = ["dvipactl", "policy", "test", "--client", mine, "--dvipa", dvipa, "--port", "80"]
     said = cluster.run("lb1", [*command, "--dscp", "ef"]).stdout
     assert "no  clients: " in said
-    assert said.splitlines()[-2:] == ["p1: ready targets of its subset", "to: t2"]
+    assert said.splitlines()[-2:] == ["voice: ready targets of its subset", "to: t2"]
     assert "no policy is for it: any target" in cluster.run("lb1", command).stdout
     assert who(cluster, dscp=46, count=2) == {"t2": 2}
     said = cluster.run("lb1", ["dvipactl", "policy", "list"]).stdout
-    assert "Policy: p1  Use: restrict  Else: refuse" in said
+    assert "Policy: voice  Use: restrict  Else: refuse" in said
     assert "TotalConn: t2: 2  Refused: 0" in said
     elsewhere = cluster.run("lb2", command, check=False)
     assert elsewhere.returncode == 1
