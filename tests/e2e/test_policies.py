@@ -233,7 +233,7 @@ def test_threshold_use_and_else(cluster: Cluster, policy: dict[str, Any], served
 
 
 def test_a_subset_nobody_listens_in(cluster: Cluster) -> None:
-    follow(cluster, {"targets": {"nodes": ["nobody"]}, "use": "restrict"})
+    follow(cluster, {"name": "nobody", "targets": {"nodes": ["nobody"]}, "use": "restrict"})
     assert who(cluster) == {"refused": SAME}
     (row,) = [row for row in cluster.ask("lb1", "policies")["services"] if row["port"] == 80]
     assert (row["targets"], row["ring"], row["refused"]) == (0, [], SAME)
