@@ -86,7 +86,8 @@ static __always_inline struct service *find_service(const struct segment *segmen
 }
 
 /* The ring for this client: that of the first policy that is for it, else the service's own. NULL:
- * that policy looks at what only the worker sees. */
+ * that policy looks at what only the worker sees, or another set is taking the place of this one
+ * (every set says something of every client). */
 static __always_inline struct service *ring_for(struct service *service,
 						const struct segment *segment)
 {
@@ -97,9 +98,9 @@ static __always_inline struct service *ring_for(struct service *service,
 		return service;
 	__builtin_memcpy(&key.client, segment->key.client, sizeof(key.client));
 	slot = bpf_map_lookup_elem(&policies, &key);
-	if (!slot || *slot == POLICY_NONE)
-		return service;
-	return bpf_map_lookup_elem(&policy_rings, slot);
+	if (!slot)
+		return NULL;
+	return *slot == POLICY_NONE ? service : bpf_map_lookup_elem(&policy_rings, slot);
 }
 
 /* Takes the next target of the ring, and enters the connection. */

@@ -292,7 +292,7 @@ enum counter {
 	COUNT_FAST_HIDDEN,          /* out of a member's tunnel to this target, the short way */
 	COUNT_FAST_HIDDEN_DIRECT,   /* the same without a tunnel */
 	COUNT_REFUSED,              /* SYN that a policy refuses: answered with a RST */
-	COUNT_POLICY_UNSEEN,        /* dropped: only the worker sees what the policy looks at */
+	COUNT_POLICY_UNSEEN,        /* dropped: only the worker sees what a policy looks at */
 	COUNT_UNSEEN,               /* dropped: our program is not on the uplink (guard.h) */
 	COUNTERS,
 };

@@ -128,7 +128,8 @@ def rows_of(
     """
     found: list[PolicyRow] = []
     for policy in policies:
-        if not applies(policy, port):
+        # Names are unique in a file; what a peer sends may be anything.
+        if not applies(policy, port) or any(row.name == policy.name for row in found):
             continue
         match, judged = policy.match, judge(policy, targets)
         row = PolicyRow(

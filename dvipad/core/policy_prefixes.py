@@ -20,8 +20,7 @@ MAPPED: Final = 0xFFFF << 32
 UNSEEN: Final = -1
 """In place of a row: the first row that may fit looks at more, and is strict."""
 NONE: Final = -2
-"""In place of a row: no row is for the subnet, but one is for a wider subnet of the other family.
-"""
+"""In place of a row: no row is for the subnet."""
 
 Subnet: TypeAlias = tuple[int, int]
 """Bits of an address of 128 bits, from the left, and how many of them count."""
@@ -33,7 +32,7 @@ ALL_IPV4: Final[Subnet] = (MAPPED, MAPPED_BITS)
 def compile_prefixes(rows: Sequence[PolicyRow]) -> dict[Subnet, int]:
     """For each subnet the place of its row among `rows`, or `UNSEEN`, or `NONE`.
 
-    An address in none of the subnets belongs to no policy.
+    `EVERYBODY` is among them: a look-up that finds nothing met a set that is gone.
     """
     four: dict[Subnet, int] = {}
     six: dict[Subnet, int] = {}
@@ -46,7 +45,8 @@ def compile_prefixes(rows: Sequence[PolicyRow]) -> dict[Subnet, int]:
             four.setdefault(ALL_IPV4, place)
             six.setdefault(EVERYBODY, place)
     found = {each: place for each, place in _first(six).items() if not _is_ipv4(each)}
-    if found.keys() & {_wider(ALL_IPV4, length) for length in range(MAPPED_BITS)}:
+    found.setdefault(EVERYBODY, NONE)
+    if any(found[each] != NONE for each in found.keys() & _AROUND_IPV4):
         found[ALL_IPV4] = NONE
     found |= _first(four)
     return {
@@ -66,6 +66,10 @@ def _subnet(prefix: Prefix) -> Subnet:
 def _wider(subnet: Subnet, length: int) -> Subnet:
     free = BITS - length
     return subnet[0] >> free << free, length
+
+
+_AROUND_IPV4: Final = frozenset(_wider(ALL_IPV4, length) for length in range(MAPPED_BITS))
+"""Subnets of IPv6 that have all of IPv4 in them."""
 
 
 def _is_ipv4(subnet: Subnet) -> bool:

@@ -163,10 +163,10 @@ def test_sets_come_and_go_and_leave_nothing(four: Bench) -> None:
     nothing = {"policies": 0, "policy_rings": 0, "policy_texts": 0}
     row = PolicyRow("here", (HERE[4],), ring=(TWO,))
     serve(four, row)
-    assert _used(four) == {"policies": 2, "policy_rings": 2, "policy_texts": 2}
+    assert _used(four) == {"policies": 4, "policy_rings": 2, "policy_texts": 2}
     assert chosen(four, CLIENT[4], DVIPA[4], 1) == TWO
     serve(four, replace(row, ring=(ONE,)))
-    assert _used(four) == {"policies": 2, "policy_rings": 2, "policy_texts": 2}
+    assert _used(four) == {"policies": 4, "policy_rings": 2, "policy_texts": 2}
     assert chosen(four, CLIENT[4], DVIPA[4], 2) == ONE
     serve(four)
     assert _used(four) == nothing
@@ -245,6 +245,19 @@ def test_the_worker_follows_policies_that_change(four: Bench, worker: WorkerView
     assert uses["rest"].chosen == {ONE: 2}
     serve(four)
     assert [voice(), voice()] == [ONE, TWO]
+
+
+def test_a_set_that_is_gone_is_no_missing_policy(four: Bench, worker: WorkerView) -> None:
+    """In the moment of a change a request waits: it never goes where a policy does not want it."""
+    serve(four, PolicyRow("here", (HERE[4],), strict=True, ring=(TWO,)))
+    for name in ("policies", "policy_texts"):
+        table = four.plane._maps[name]
+        for key, _ in list(table.items()):
+            table.delete(key)
+    assert chosen(four, CLIENT[4], DVIPA[4]) is None
+    assert four.counted() == {"policy_unseen": 1}
+    with pytest.raises(BpfError, match="policies change"):
+        _asked(worker, Request(CLIENT[4]))()
 
 
 subnets = st.sampled_from(

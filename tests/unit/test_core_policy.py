@@ -29,7 +29,7 @@ from dvipad.config.model import (
 from dvipad.core.methods import Choice, Ring, ring
 from dvipad.core.policy import DAY_MINUTES, concerns, is_open, judge, rows_of
 from dvipad.core.policy_explain import explain
-from dvipad.core.policy_prefixes import NONE, UNSEEN, compile_prefixes
+from dvipad.core.policy_prefixes import EVERYBODY, NONE, UNSEEN, compile_prefixes
 from dvipad.core.policy_rows import PolicyRow, Request, first
 from dvipad.core.targets import DptRow
 
@@ -159,6 +159,11 @@ def test_rows_have_what_is_left_to_see() -> None:
     )
 
 
+def test_a_name_that_comes_twice_counts_once() -> None:
+    twice = (policy(LOW, match=Match(days=(0,))), policy(Subset(("t3",))))
+    assert [row.ring for row in rows_of(twice, 80, turns, ROWS)] == [(XCF["t1"],)]
+
+
 SUBNETS = [
     "0.0.0.0/0", "192.0.0.0/8", "192.0.2.0/24", "192.0.2.128/25", "192.0.2.200/32",
     "::/0", "2001:db8::/32", "2001:db8:0:1::/64", "2001:db8::7/128",
@@ -214,7 +219,9 @@ def test_the_kernel_agrees_with_the_worker(rows: list[PolicyRow], client: Addres
         if first([address_only], Request(client)) is not None:
             expected = UNSEEN if row.unseen else place
             break
-    assert _longest(compile_prefixes(rows), client) == expected
+    compiled = compile_prefixes(rows)
+    assert EVERYBODY in compiled
+    assert _longest(compiled, client) == expected
     if not any(row.unseen for row in rows):
         wanted = first(rows, Request(client))
         assert wanted is (None if expected is None else rows[expected])

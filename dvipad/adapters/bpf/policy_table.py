@@ -57,7 +57,7 @@ class PolicyTable:
 
     def adopt(self, number: int) -> PolicySet:
         """A set that a service named when the maps were opened."""
-        return PolicySet(number, read_set(self._texts, number)) if number else EMPTY
+        return PolicySet(number, read_set(self._texts, number) or ()) if number else EMPTY
 
     def keep_only(self, sets: Iterable[PolicySet]) -> None:
         """Remove what a former daemon left half done."""

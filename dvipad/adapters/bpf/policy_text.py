@@ -28,20 +28,22 @@ def write_set(texts: Map, number: int, rows: Rows) -> None:
         texts.update(TEXT_KEY.pack(number, part), value)
 
 
-def read_set(texts: Map, number: int) -> Rows:
-    """The set `number`; nothing when it is not there."""
+def read_set(texts: Map, number: int) -> Rows | None:
+    """The set `number`; None when it is not there, or is on its way out."""
     parts: list[bytes] = []
     for part in count():
         value = texts.lookup(TEXT_KEY.pack(number, part))
         if value is None:
             break
         parts.append(value)
-    data = b"".join(parts).rstrip(b"\0")
-    return tuple(_row(item) for item in json.loads(data)) if data else ()
+    try:
+        return tuple(_row(item) for item in json.loads(b"".join(parts).rstrip(b"\0")))
+    except ValueError:
+        return None
 
 
 def delete_set(texts: Map, number: int) -> None:
-    """Forget the set `number`."""
+    """Forget the set `number`, from its first part on: what is left can be read no more."""
     for part in count():
         if not texts.delete(TEXT_KEY.pack(number, part)):
             return

@@ -29,7 +29,7 @@ from dvipad.adapters.bpf.layout import (
     Tunnel,
     index_key,
 )
-from dvipad.adapters.bpf.libbpf import check, library
+from dvipad.adapters.bpf.libbpf import BpfError, check, library
 from dvipad.adapters.bpf.maps import Map
 from dvipad.adapters.bpf.policy_text import Rows, read_set
 from dvipad.adapters.queue_worker import REFUSED, Chosen
@@ -161,24 +161,30 @@ class WorkerView:
             check(result, "look into the services")
             if not 0 < service.ring_len <= RING_MAX:
                 return None
-            slot = self._policy_for(service.policies, request) if service.policies else None
+            if not service.policies:
+                return self._turn(service)
+            rows = self._rows(service.policies)
+            if rows is None:
+                continue
+            seen = request()
+            slot = next((slot for row, slot in rows if fits(row, seen)), None)
             if slot is None:
                 return self._turn(service)
             result = self._lookup(self._rings, index_key(slot), self._ring_pointer)
             if result == 0:
                 return self._turn(self._ring) if self._ring.ring_len else self._refuse(slot)
-        check(result, "look into the rings of policies")
-        raise AssertionError("the look-up failed")
+        raise BpfError(errno.EAGAIN, "policies change faster than they can be read")
 
-    def _policy_for(self, number: int, request: Callable[[], Request]) -> int | None:
-        """The slot of the first policy of a set that is for the request."""
+    def _rows(self, number: int) -> Rows | None:
+        """The policies of a set, each with its slot; None: another one has taken its place."""
         rows = self._sets.get(number)
         if rows is None:
             if len(self._sets) >= _SETS_MAX:
                 self._sets.clear()
-            rows = self._sets[number] = read_set(self._maps["policy_texts"], number)
-        seen = request()
-        return next((slot for row, slot in rows if fits(row, seen)), None)
+            rows = read_set(self._maps["policy_texts"], number)
+            if rows is not None:
+                self._sets[number] = rows
+        return rows
 
     def _refuse(self, slot: int) -> Chosen:
         self._refused[slot].by_worker += 1
