@@ -85,6 +85,24 @@ static __always_inline struct service *find_service(const struct segment *segmen
 	return service && service->ring_len ? service : NULL;
 }
 
+/* The ring for this client: that of the first policy that is for it, else the service's own. NULL:
+ * that policy looks at what only the worker sees, or another set is taking the place of this one
+ * (every set says something of every client). */
+static __always_inline struct service *ring_for(struct service *service,
+						const struct segment *segment)
+{
+	struct policy_key key = { .prefix_length = POLICY_BITS, .set = service->policies };
+	__u32 *slot;
+
+	if (!service->policies)
+		return service;
+	__builtin_memcpy(&key.client, segment->key.client, sizeof(key.client));
+	slot = bpf_map_lookup_elem(&policies, &key);
+	if (!slot)
+		return NULL;
+	return *slot == POLICY_NONE ? service : bpf_map_lookup_elem(&policy_rings, slot);
+}
+
 /* Takes the next target of the ring, and enters the connection. */
 static __always_inline __u32 choose(const struct service *service, const struct segment *segment)
 {
@@ -97,6 +115,7 @@ static __always_inline __u32 choose(const struct service *service, const struct 
 		return THIS_NODE;
 	position = __sync_fetch_and_add(cursor, 1) % service->ring_len;
 	route.target = service->ring[position & (RING_MAX - 1)];
+	route.chooser = slot + 1;
 	route.created_ns = bpf_ktime_get_ns();
 	enter_embryonic(&segment->key, &route);
 	cell = slot * TARGETS_MAX + route.target;

@@ -27,6 +27,7 @@ static __always_inline void promote(const struct segment *segment, const struct 
 	struct route route = {
 		.target = embryo->target,
 		.closing = segment->fin,
+		.chooser = embryo->chooser,
 		.created_ns = bpf_ktime_get_ns(),
 	};
 	long error = enter_established(&segment->key, &route);

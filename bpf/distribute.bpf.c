@@ -30,6 +30,7 @@ char LICENSE[] SEC("license") = "GPL";
 #define VERDICT_DROP (-1)
 #define VERDICT_LEAVE (-2) /* as it came, tunnel and all */
 #define VERDICT_QUEUE (-3) /* to the queue worker */
+#define VERDICT_REFUSE (-4)
 
 static __always_inline int drop(enum counter reason)
 {
@@ -41,6 +42,25 @@ static __always_inline int local(enum counter reason)
 {
 	count(reason);
 	return THIS_NODE;
+}
+
+/* The kernel's own choice for a SYN. */
+static __always_inline int own_choice(struct service *service, const struct segment *segment)
+{
+	struct service *ring = ring_for(service, segment);
+	struct refused *row;
+	__u32 slot;
+
+	if (!ring)
+		return drop(COUNT_POLICY_UNSEEN);
+	if (ring->ring_len)
+		return choose(ring, segment);
+	slot = ring->slot;
+	row = bpf_map_lookup_elem(&refused, &slot);
+	if (row)
+		__sync_fetch_and_add(&row->by_program, 1);
+	count(COUNT_REFUSED);
+	return VERDICT_REFUSE;
 }
 
 /* We own the DVIPA, and the CRT does not know the connection. */
@@ -72,7 +92,7 @@ static __always_inline int owner_miss(struct __sk_buff *skb, const struct ip *ip
 		count(COUNT_QUEUED);
 		return VERDICT_QUEUE;
 	}
-	return choose(service, segment);
+	return own_choice(service, segment);
 }
 
 /* Whether the member that tunnelled the packet to us is this target. */
@@ -201,12 +221,15 @@ __noinline int distribute(struct __sk_buff *skb, const struct ip *ip, const stru
 	else if (is_icmp(ip))
 		verdict = decide_icmp(skb, ip, outer, dvipa);
 
-	if (verdict == VERDICT_DROP)
-		return DROP;
-	if (verdict == VERDICT_LEAVE)
-		return PASS;
-	if (verdict == VERDICT_QUEUE)
+	if (verdict < THIS_NODE) {
+		if (verdict == VERDICT_DROP)
+			return DROP;
+		if (verdict == VERDICT_LEAVE)
+			return PASS;
+		if (verdict == VERDICT_REFUSE)
+			return refuse(skb, ip, outer, own);
 		return deliver(skb, outer, own->queue_mark);
+	}
 	if (verdict == THIS_NODE)
 		return deliver(skb, outer, own->seen_mark);
 	return forward(skb, verdict, ip, outer, own, segment.established && !segment.syn);

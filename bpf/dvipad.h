@@ -12,7 +12,7 @@
 #include <linux/types.h>
 
 /* Grows with every change of a struct below that sizes alone would not reveal. */
-#define LAYOUT_VERSION 6
+#define LAYOUT_VERSION 7
 
 #define DVIPAS_MAX 1024
 #define SERVICES_MAX 4096
@@ -21,6 +21,9 @@
 #define MEMBERS_MAX 1024
 #define UPLINKS_MAX 64
 #define FRONT_MAX 4096
+#define PREFIXES_MAX 65536 /* subnets of clients, of all policies of all services */
+#define TEXTS_MAX 16384
+#define TEXT_BYTES 4096
 #define ENDING_MAX 256 /* connections that one run of `dvipad_end` looks at */
 #define ESTABLISHED_MAX 262144 /* default; set before load */
 #define EMBRYONIC_MAX 65536    /* default; set before load */
@@ -48,7 +51,8 @@ struct connection4 {
 struct route {
 	__u32 target;  /* index into `targets` */
 	__u8 closing;  /* a FIN or RST was seen: a SYN is a new connection */
-	__u8 pad[3];
+	__u8 pad;
+	__u16 chooser; /* 1 more than the slot of the ring that chose; 0: not chosen here */
 	__u64 created_ns;
 };
 
@@ -102,7 +106,37 @@ struct service {
 	__u32 slot;  /* index into `cursors`, row of the totals */
 	__u32 flags; /* SERVICE_* */
 	__u32 ring_len;
+	__u32 policies; /* the set that comes before the ring; 0: none (policy.h) */
 	__u16 ring[RING_MAX]; /* target indexes */
+};
+
+#define POLICY_BITS (32 + 128) /* of a whole `policy_key` */
+#define POLICY_UNSEEN 0xffffffff
+#define POLICY_NONE 0xfffffffe
+
+/* Key of `policies`, for a longest-prefix match; its value is a slot of `policy_rings`, or
+ * POLICY_UNSEEN (only the worker sees whether a policy is for it), or POLICY_NONE (none is). Sets
+ * never change: another one takes the place of one. */
+struct policy_key {
+	__u32 prefix_length;
+	__u32 set;
+	__be32 client[4];
+};
+
+/* The policies of a set as the worker reads them: JSON, in parts. */
+struct text_key {
+	__u32 set;
+	__u32 part;
+};
+
+struct text {
+	char bytes[TEXT_BYTES];
+};
+
+/* Requests that the policy of a slot refused. */
+struct refused {
+	__u64 by_program;
+	__u64 by_worker;
 };
 
 struct target {
@@ -257,6 +291,8 @@ enum counter {
 	COUNT_RELAYED_BACK,         /* our target took us for its own: accepted, or dropped */
 	COUNT_FAST_HIDDEN,          /* out of a member's tunnel to this target, the short way */
 	COUNT_FAST_HIDDEN_DIRECT,   /* the same without a tunnel */
+	COUNT_REFUSED,              /* SYN that a policy refuses: answered with a RST */
+	COUNT_POLICY_UNSEEN,        /* dropped: only the worker sees what a policy looks at */
 	COUNT_UNSEEN,               /* dropped: our program is not on the uplink (guard.h) */
 	COUNTERS,
 };

@@ -117,6 +117,39 @@ struct {
 	__type(value, __u64);
 } cursors SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, PREFIXES_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct policy_key);
+	__type(value, __u32);
+} policies SEC(".maps");
+
+/* Rings of policies, by their slots; an empty one refuses. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, SERVICES_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct service);
+} policy_rings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, TEXTS_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct text_key);
+	__type(value, struct text);
+} policy_texts SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SERVICES_MAX);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32); /* slot */
+	__type(value, struct refused);
+} refused SEC(".maps");
+
 /* SYNs handed to the queue worker; it counts those that it has decided in `shared`. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

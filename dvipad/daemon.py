@@ -43,6 +43,7 @@ from dvipad.core.node import Node
 from dvipad.core.orders import Orders
 from dvipad.measures import Measures
 from dvipad.operator import Operator
+from dvipad.policing import Policing
 from dvipad.setup import (
     core_settings,
     distributes,
@@ -82,6 +83,7 @@ class Daemon:
     ) -> None:
         self.config = configuration.node
         self.profile = configuration.profile
+        self.policing = Policing(self, configuration.policies)
         self.events = events
         self.measures = Measures()
         self._features = features
@@ -121,6 +123,7 @@ class Daemon:
         self._renewed_ms = now_ms()
         self._renew_lease()
         self.follow(self.profile)
+        self.policing.start()
         self.feed(Ordered(self.orders))
         await self._watch_ranges()
         await self._read_sockets_once()
@@ -186,8 +189,8 @@ class Daemon:
         self._spawn(self.runner.run())
         self._spawn(self._every(LEASE_INTERVAL_S, self._renew_lease))
         self._spawn(self._repair())
-        self._spawn(self.care.run())
-        self._spawn(self.workload.run())
+        for work in (self.care.run(), self.policing.keep_time(), self.workload.run()):
+            self._spawn(work)
         if self._guard is not None:
             self._spawn(keep_guard(self._guard, self._commands))
         if self.queue is not None:
@@ -264,7 +267,7 @@ class Daemon:
         self.feed(ProfileChanged(profile))
 
     def reload(self) -> None:
-        """Follow the profile file as it is now; with a defect in it nothing changes (D11)."""
+        """Follow profile and policies as they are now; with a defect nothing changes (D11)."""
         notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1_000}")
         self._read_again()
         notify("READY=1")
@@ -274,12 +277,13 @@ class Daemon:
             configuration = load(self._path)
         except ConfigError as error:
             self.measures.refused()
-            log.error("profile not changed:\n%s", error)
+            log.error("profile and policies not changed:\n%s", error)
             return
         if configuration.node != self.config:
-            log.warning("changes of %s other than the profile need a restart", self._path)
+            log.warning("changes of %s itself need a restart", self._path)
         self.follow(configuration.profile)
-        log.info("profile read again", extra=about("profile"))
+        self.policing.follow(configuration.policies)
+        log.info("profile and policies read again", extra=about("profile"))
 
     # -- sockets ------------------------------------------------------------------------------
 

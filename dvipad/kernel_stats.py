@@ -50,6 +50,7 @@ class KernelStats:
             "dvipad_packets_total": counted(counters.items()),
             "dvipad_syn_choices_total": _choices(counters, queue),
             "dvipad_syn_budget_spent": [(int(plane.budget_spent()),)],
+            **self._policies(),
             **self._queue(queue),
             **self._traffic(names),
             **self._crt(),
@@ -64,6 +65,16 @@ class KernelStats:
             ],
             "dvipad_range_binds_total": list((_NO_BINDS | daemon.kernel.ranges.counters()).items()),
             **self._processes(),
+        }
+
+    def _policies(self) -> Samples:
+        uses = self._daemon.kernel.plane.distribution.uses()
+        rows = [((str(use.dvipa), use.port, use.policy), use) for use in uses]
+        return {
+            "dvipad_policy_connections_total": [
+                (*labels, sum(use.chosen.values())) for labels, use in rows
+            ],
+            "dvipad_policy_refused_total": [(*labels, use.refused) for labels, use in rows],
         }
 
     def _queue(self, counters: Mapping[str, int]) -> Samples:

@@ -51,6 +51,10 @@ def node_samples(daemon: Daemon) -> Samples:
             (trouble.value, counters[f"{_TROUBLE}{trouble.name.lower()}"]) for trouble in Trouble
         ],
         "dvipad_care_total": counted((_CARE | counters).items(), without=_TROUBLE),
+        "dvipad_policy_targets": [
+            (str(dvipa), port, row.name, row.targets)
+            for dvipa, port, row in daemon.node.distributor.policies()
+        ],
         **_measured(daemon),
         **_workload(daemon),
         **_mesh(daemon),

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from dvipad.activation import Activation
 from dvipad.adapters.control import OWNER_ONLY, ControlError, ControlServer
 from dvipad.adapters.jsonable import jsonable
+from dvipad.config.check import YAML_SUFFIXES
 from dvipad.config.errors import errors
+from dvipad.config.policies import check_policies
 from dvipad.config.profile import check_profile
 from dvipad.core.orders import WHOLE_TARGET, Verb
 from dvipad.reports import PORT_MAX, Reports, read_address
@@ -30,7 +32,7 @@ class Operator:
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self.activation = Activation(daemon)
-        reports = Reports(daemon).handlers()
+        reports = Reports(daemon).handlers() | daemon.policing.handlers()
         orders = {
             "vary": self._vary,
             "obeyfile": self._obeyfile,
@@ -86,13 +88,23 @@ class Operator:
         return {"orders": jsonable(self._daemon.orders)}
 
     async def _obeyfile(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Follow the profile in ``path`` from now on; ``dry`` only checks it."""
-        parsed = check_profile(Path(str(request.get("path"))))
-        problems = [str(problem) for problem in parsed.problems]
+        """Follow the profile, or by its suffix the policies, in ``path`` from now on; ``dry`` only
+        checks it."""
+        path, dry = Path(str(request.get("path"))), request.get("dry") is True
+        if path.suffix.lower() in YAML_SUFFIXES:
+            read = check_policies(path)
+            if read.policies is not None and not dry:
+                self._daemon.measures.followed()
+                self._daemon.policing.follow(read.policies)
+            return {
+                "accepted": read.policies is not None,
+                "problems": [str(problem) for problem in read.problems],
+            }
+        parsed = check_profile(path)
         accepted = parsed.profile is not None and not errors(parsed.problems)
-        if accepted and parsed.profile is not None and request.get("dry") is not True:
+        if accepted and parsed.profile is not None and not dry:
             self._daemon.follow(parsed.profile)
-        return {"accepted": accepted, "problems": problems}
+        return {"accepted": accepted, "problems": [str(problem) for problem in parsed.problems]}
 
     async def _vipa(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """``verb`` activate or delete, and ``dvipa``: an address of a VIPARANGE. Answers with a

@@ -54,6 +54,7 @@ def core_settings(config: NodeConfig) -> NodeSettings:
             moving_ms=timers.moving_ms,
         ),
         config.quorum is Quorum.MAJORITY,
+        config.labels,
     )
 
 

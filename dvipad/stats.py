@@ -70,9 +70,9 @@ class Stats:
             edition, rows = [self._life, self._number], self._rows
             structure = list(self._known.values())
         loop = asyncio.get_running_loop()
-        samples = node_samples(self._daemon)
+        samples, names = node_samples(self._daemon), self._daemon.policing.names()
         found, kernel = await loop.run_in_executor(
-            self._daemon.thread, self._kernel.read, rows, len(structure), self._names()
+            self._daemon.thread, self._kernel.read, rows, len(structure), names
         )
         self._count_again()
         answer = {
@@ -83,12 +83,6 @@ class Stats:
         if request.get("known") != edition:
             answer["rows"] = await asyncio.to_thread(_structure, structure)
         return answer
-
-    def _names(self) -> dict[Address, str]:
-        """Nodes by XCF address."""
-        members = (peer.member for peer in self._daemon.node.context.membership)
-        own = self._daemon.config
-        return {own.xcf: own.name, **{member.xcf: member.name for member in members}}
 
     async def _look(self) -> None:
         """Follow what changed in the core, a part of it at a time."""

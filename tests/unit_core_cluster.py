@@ -10,6 +10,7 @@ from dvipad.config.model import (
     Define,
     DistMethod,
     Distribute,
+    Label,
     Moveable,
     PortRange,
     Profile,
@@ -49,6 +50,7 @@ PROFILES = {
     "lb1": Profile(defines=(Define(DVIPA, 24),), distributes=ROWS),
     "lb2": Profile(backups=(Backup(DVIPA, 10, Moveable.IMMEDIATE, 24),), distributes=ROWS),
 }
+LABELS = {"t1": (Label("rack", "a"),), "t2": (Label("rack", "b"),)}
 KEYS = {name: bytes([n]) * 36 for n, name in enumerate(XCF)}
 TIMERS = Timers()
 
@@ -70,7 +72,7 @@ class Cluster:
 
     def start(self, name: str, *adopted: Adopted) -> None:
         seeds = len(XCF) - 1
-        node = Node(NodeSettings(name, XCF[name], seeds, TIMERS))
+        node = Node(NodeSettings(name, XCF[name], seeds, TIMERS, labels=LABELS.get(name, ())))
         self.done.pop(name, None)
         node_inputs: list[Input] = [
             ProfileChanged(self.profiles.get(name, Profile())),

@@ -145,6 +145,24 @@ ONE_DVIPA = (
         "cps",
     ),
     graph("Active connections", f"dvipad_connections_active{{{DVIPA}}}", "{{port}} {{target}}"),
+    graph(
+        "New connections by policy",
+        _rate("dvipad_policy_connections_total", DVIPA, "port, policy"),
+        "{{port}} {{policy}}",
+        "cps",
+    ),
+    graph(
+        "Refused by policy",
+        _rate("dvipad_policy_refused_total", DVIPA, "port, policy"),
+        "{{port}} {{policy}}",
+        "cps",
+    ),
+    graph(
+        "Targets of policies",
+        f"dvipad_policy_targets{{{DVIPA}}}",
+        "{{port}} {{policy}}",
+        text="0: no target of the subset is ready and meets the threshold, else: holds",
+    ),
 )
 
 ONE_NODE = (

@@ -213,7 +213,8 @@ class Kernel:
             case Announce():
                 self.announce(effect.dvipa)
             case SetService():
-                self.plane.set_service(effect.dvipa, effect.port, effect.ring, effect.offload)
+                turns = (effect.ring, effect.offload, effect.policies)
+                self.plane.set_service(effect.dvipa, effect.port, *turns)
             case RemoveService():
                 self.plane.remove_service(effect.dvipa, effect.port)
             case SetMembers():

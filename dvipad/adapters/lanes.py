@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from dvipad.address import Address
+from dvipad.config.model import Policy
 from dvipad.core.effects import (
     Broadcast,
     Decision,
@@ -34,7 +35,7 @@ from dvipad.core.effects import (
     WatchDvipas,
     WatchRanges,
 )
-from dvipad.wire.messages import Dvipa, VipaEntry, VipaList
+from dvipad.wire.messages import Dvipa, VipaEntry, VipaList, policy_sets
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class NewestList:
     def __init__(self) -> None:
         self._number = 0
         self._joined = False
-        self._entries: dict[Address, tuple[int, VipaEntry]] = {}
+        self._entries: dict[Address, tuple[int, VipaEntry, tuple[Policy, ...]]] = {}
         self._whole_number = 0
 
     def instead_of(self, number: int, message: VipaList) -> VipaList:
@@ -104,12 +105,15 @@ class NewestList:
             self._whole_number = number
         if number >= self._number:
             self._number, self._joined = number, message.joined
-        entries = []
+        rules, newest = message.rules(), []
         for entry in message.entries:
             known = self._entries.get(entry.dvipa)
             if known is None and number < self._whole_number:
                 continue  # a whole list has said meanwhile that it is gone
             if known is None or known[0] <= number:
-                known = self._entries[entry.dvipa] = (number, entry)
-            entries.append(known[1])
-        return replace(message, entries=tuple(entries), joined=self._joined)
+                known = (number, entry, rules.get(entry.dvipa, ()))
+                self._entries[entry.dvipa] = known
+            newest.append(known)
+        entries = tuple(entry for _, entry, _ in newest)
+        policies = policy_sets({entry.dvipa: found for _, entry, found in newest})
+        return replace(message, entries=entries, joined=self._joined, policies=policies)

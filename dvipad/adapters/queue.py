@@ -32,6 +32,7 @@ from dvipad.adapters import queue_counters
 from dvipad.adapters.bpf.worker_view import WorkerView
 from dvipad.adapters.queue_counters import QueueState
 from dvipad.adapters.queue_worker import Loop, TunnelSender, Worker, liveness_socket, reclaim
+from dvipad.adapters.tcp_reset import Refuser
 
 COPY_BYTES: Final = 2048
 """Of each SYN; a short one costs no more than with less, and data on a SYN is not cut off."""
@@ -270,7 +271,8 @@ class Supervisor:
 
     def _work(self) -> None:
         sender = TunnelSender(self._view.xcf, self._view.tunnel, self._view.vxlan_port)
-        worker = Worker(self._view, sender.send, self._state)
+        refuser = Refuser(self._view.queue_mark)
+        worker = Worker(self._view, sender.send, refuser.refuse, self._state)
         self._callback.handle = worker.handle
         loop = Loop(self._queue, worker, self._view, lambda: self._stopping)
         liveness = liveness_socket(self._view.liveness_port)  # no beat before it is ours

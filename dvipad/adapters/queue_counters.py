@@ -15,6 +15,7 @@ _COUNTERS = (
     "malformed",
     "truncated",
     "no_service",
+    "refused",
     "no_target",
     "errors",
     "restarts",
@@ -31,10 +32,10 @@ class QueueState(ctypes.Structure):
 
     Of the counters, `packets` is how many SYNs reached the worker; `sent`: went on to a target;
     `local`: to this node; `duplicates` of these two: went where the same connection's SYN went
-    before; `malformed` and `no_service`: left to the kernel; `truncated` (more data on the SYN
-    than is copied), `no_target` and `errors`: dropped, the client sends them again. `restarts`:
-    successors of dead workers; `hung`: those that had to be killed; `reclaimed`: messages that
-    successors found unread.
+    before; `malformed` and `no_service`: left to the kernel; `refused`: by a policy, with a RST;
+    `truncated` (more data on the SYN than is copied), `no_target` and `errors`: dropped, the client
+    sends them again. `restarts`: successors of dead workers; `hung`: those that had to be killed;
+    `reclaimed`: messages that successors found unread.
     """
 
     beat_ns: int
@@ -47,6 +48,7 @@ class QueueState(ctypes.Structure):
     malformed: int
     truncated: int
     no_service: int
+    refused: int
     no_target: int
     errors: int
     restarts: int

@@ -19,13 +19,15 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from netfilterqueue import NetfilterQueue, Packet
 
 from dvipad.adapters.bpf.layout import THIS_NODE, TUNNEL_ID, Tunnel
 from dvipad.adapters.queue_counters import QueueState
+from dvipad.adapters.syn import Syn, parse_syn, request_of
 from dvipad.address import Address
+from dvipad.core.policy_rows import Request
 
 BEATS_PER_STALE: Final = 4
 """An idle worker touches its beat this often within the time after which it counts as stale."""
@@ -42,13 +44,6 @@ _NLM_F_REQUEST: Final = 1
 _RECEIVE_BYTES: Final = 4096
 _SO_ATTACH_FILTER: Final = 26
 
-_MAPPED: Final = bytes(10) + b"\xff\xff"
-_IPV4: Final = struct.Struct("!BxH2xHxB2x4s4s")
-_IPV6: Final = struct.Struct("!IHBx16s16s")
-_TCP: Final = struct.Struct("!2s2s8xBB")
-_TCP_BYTES: Final = 20
-_FRAGMENT: Final = 0x3FFF
-_FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
 _ETHERTYPE: Final = {4: b"\x08\x00", 6: b"\x86\xdd"}
 _PROTOCOL: Final = {4: socket.IPPROTO_IPIP, 6: socket.IPPROTO_IPV6}
 _OUTER_PROTOCOL: Final = {
@@ -63,6 +58,17 @@ _START: Final = {Tunnel.GRE: _GRE, Tunnel.GRE_DEVICE: _GRE, Tunnel.VXLAN: _VXLAN
 """What they put between both headers, up to the Ethernet type; VXLAN: a frame without addresses."""
 
 
+class Chosen(NamedTuple):
+    """A target index, or `REFUSED`, and what chose it: 1 more than the slot of a ring."""
+
+    target: int
+    chooser: int
+
+
+REFUSED: Final = -1
+"""In place of a target: a policy refuses the request."""
+
+
 class View(Protocol):
     """What a decision needs of the data plane; ``WorkerView`` is the real one."""
 
@@ -73,10 +79,11 @@ class View(Protocol):
     def lookup_route(self, key: bytes) -> tuple[int, bool] | None:
         """Target index of a connection in the CRT, and whether it is closing."""
 
-    def choose(self, dvipa: bytes, port: int) -> int | None:
-        """The next target index of a service, None when nobody serves it."""
+    def choose(self, dvipa: bytes, port: int, request: Callable[[], Request]) -> Chosen | None:
+        """The next target of a service, None when nobody serves it; `request` tells what policies
+        look at."""
 
-    def insert_embryonic(self, key: bytes, target: int) -> None:
+    def insert_embryonic(self, key: bytes, target: int, chooser: int) -> None:
         """Enters a connection into the CRT."""
 
     def target(self, index: int) -> Address | None:
@@ -92,81 +99,44 @@ class View(Protocol):
         """Nothing is undecided."""
 
 
-@dataclass(frozen=True, slots=True)
-class Syn:
-    """A connection request: its CRT key, DVIPA (16 bytes), port, IP version, whether all of
-    the packet was copied."""
-
-    key: bytes
-    dvipa: bytes
-    port: int
-    version: int
-    whole: bool
-
-
 class Way(Enum):
     """Where a SYN goes."""
 
     TARGET = "sent"
     THIS_NODE = "local"
     NO_SERVICE = "no_service"
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """`target` is an index; it counts only where `way` is TARGET or THIS_NODE. `known`: the CRT
-    had the connection already, so nothing is to be entered."""
+    had the connection already, so nothing is to be entered; else `chooser` is who chose."""
 
     way: Way
     target: int
     known: bool
+    chooser: int = 0
 
 
-def parse_syn(packet: bytes) -> Syn | None:
-    """The connection request in an IPv4 or IPv6 `packet`; None when it is none, or malformed."""
-    if len(packet) < _TCP_BYTES:
-        return None
-    version = packet[0] >> 4
-    if version == 4:
-        first, total, fragment, protocol, source, destination = _IPV4.unpack_from(packet)
-        start = (first & 0x0F) * 4
-        if start < 20 or fragment & _FRAGMENT:
-            return None
-        client, dvipa = _MAPPED + source, _MAPPED + destination
-    elif version == 6 and len(packet) >= 40:
-        _first, length, protocol, client, dvipa = _IPV6.unpack_from(packet)
-        start, total = 40, 40 + length
-    else:
-        return None
-    if protocol != socket.IPPROTO_TCP or len(packet) < start + _TCP_BYTES:
-        return None
-    client_port, dvipa_port, offset, flags = _TCP.unpack_from(packet, start)
-    header = (offset >> 4) * 4
-    if header < _TCP_BYTES or total < start + header:
-        return None
-    if flags & (_SYN | _ACK | _RST | _FIN) != _SYN:
-        return None
-    key = client + dvipa + client_port + dvipa_port
-    port = int.from_bytes(dvipa_port, "big")
-    return Syn(key, dvipa, port, version, len(packet) >= total)
-
-
-def decide(known: tuple[int, bool] | None, choose: Callable[[], int | None]) -> Decision:
+def decide(known: tuple[int, bool] | None, choose: Callable[[], Chosen | None]) -> Decision:
     """Where a SYN goes: pure.
 
     `known`: what the CRT has for it, (target index, closing). A live entry binds: a repeated SYN
     must not reach a second target. A closing one does not: the client began a new connection.
-    `choose` gives the next target index of the service, or None.
+    `choose` gives the next target of the service, or None.
     """
     if known is not None and not known[1]:
         return Decision(_way(known[0]), known[0], True)
     chosen = choose()
     if chosen is None:
         return Decision(Way.NO_SERVICE, THIS_NODE, False)
-    return Decision(_way(chosen), chosen, False)
+    return Decision(_way(chosen.target), chosen.target, False, chosen.chooser)
 
 
 def _way(target: int) -> Way:
+    if target == REFUSED:
+        return Way.REFUSED
     return Way.THIS_NODE if target == THIS_NODE else Way.TARGET
 
 
@@ -221,14 +191,16 @@ def _socket(family: int, protocol: int, xcf: Address) -> socket.socket:
 
 
 Send: TypeAlias = Callable[[bytes, int, Address], None]
+Refuse: TypeAlias = Callable[[bytes, Syn], None]
 
 
 class Worker:
     """Carries decisions out, packet by packet, and counts every one of them."""
 
-    def __init__(self, view: View, send: Send, state: QueueState) -> None:
+    def __init__(self, view: View, send: Send, refuse: Refuse, state: QueueState) -> None:
         self._view = view
         self._send = send
+        self._refuse = refuse
         self._state = state
 
     def beat(self) -> None:
@@ -242,7 +214,7 @@ class Worker:
         state = self._state
         state.packets += 1
         try:
-            keep = self._process(packet.get_payload())
+            keep = self._process(packet.get_payload(), packet)
         except Exception:
             keep = False
             state.errors += 1
@@ -256,23 +228,32 @@ class Worker:
         self._view.done(1)
         self.beat()
 
-    def _process(self, payload: bytes) -> bool:
+    def _process(self, payload: bytes, packet: Packet) -> bool:
         """Whether the packet goes up the local stack."""
         view, state = self._view, self._state
         syn = parse_syn(payload)
         if syn is None:
             state.malformed += 1
             return True
-        decision = decide(view.lookup_route(syn.key), lambda: view.choose(syn.dvipa, syn.port))
+
+        def request() -> Request:
+            return request_of(payload, syn, _interface(packet))
+
+        known = view.lookup_route(syn.key)
+        decision = decide(known, lambda: view.choose(syn.dvipa, syn.port, request))
         if decision.way is Way.NO_SERVICE:
             state.no_service += 1
             return True
+        if decision.way is Way.REFUSED:
+            state.refused += 1
+            self._refuse(payload, syn)
+            return False
         if decision.way is Way.TARGET and not syn.whole:
             state.truncated += 1
             return False
         state.duplicates += decision.known
         if not decision.known:
-            view.insert_embryonic(syn.key, decision.target)
+            view.insert_embryonic(syn.key, decision.target, decision.chooser)
         if decision.way is Way.THIS_NODE:
             state.local += 1
             return True
@@ -286,6 +267,14 @@ class Worker:
             return
         self._send(payload, version, target)
         self._state.sent += 1
+
+
+def _interface(packet: Packet) -> str:
+    """Where the packet came in; empty when that interface is gone."""
+    try:
+        return socket.if_indextoname(packet.indev)
+    except OSError:
+        return ""
 
 
 def verdict_batch(queue: int, verdict: int, last_id: int) -> bytes:

@@ -56,7 +56,11 @@ def add_parser(commands: Any, finish: Callable[[argparse.ArgumentParser], None])
     announce.set_defaults(run=_announce)
     finish(announce)
     for kind, text in (
-        ("obeyfile", "follow the profile in FILE from now on; what does not change goes on"),
+        (
+            "obeyfile",
+            "follow the profile in FILE from now on, or the policies in FILE.yaml; what does not "
+            "change goes on",
+        ),
         ("syntaxcheck", "say what obeyfile would say, and change nothing"),
     ):
         parser = kinds.add_parser(kind, help=text, description=text)
@@ -146,4 +150,4 @@ def _obeyfile(arguments: argparse.Namespace) -> tuple[Any, list[str]]:
     problems = [str(problem) for problem in answer["problems"]]
     if not answer["accepted"]:
         raise Refused("\n".join([*problems, "nothing was changed"]))
-    return answer, [*problems, "no errors" if dry else "the profile is in force"]
+    return answer, [*problems, "no errors" if dry else f"{arguments.file.name} is in force"]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from dvipad.config.errors import ConfigError, Problem, Severity, errors, in_order
-from dvipad.config.model import Backup, Define, Profile
+from dvipad.config.model import Backup, Define, Policy, Position, Profile
 from dvipad.config.node import NodeConfig, check_node
+from dvipad.config.policies import check_policies
 from dvipad.config.profile import check_profile
 
 YAML_SUFFIXES: Final = (".yaml", ".yml")
@@ -26,11 +27,12 @@ class CheckedProfile:
 
 @dataclass(frozen=True, slots=True)
 class CheckedNode:
-    """A node file and the profile that it names; None for what has errors."""
+    """A node file, the profile and the policies that it names; None for what has errors."""
 
     path: Path
     node: NodeConfig | None
     profile: Profile | None
+    policies: tuple[Policy, ...] | None = None
 
 
 Checked: TypeAlias = CheckedProfile | CheckedNode
@@ -56,12 +58,13 @@ class Configuration:
     node: NodeConfig
     profile: Profile
     warnings: tuple[Problem, ...] = ()
+    policies: tuple[Policy, ...] = ()
 
 
 def load_files(paths: Iterable[Path]) -> Report:
     """Reads and checks all of `paths`: node files by their suffix, profiles otherwise.
 
-    The profile that a node file names is read and checked with it. Never raises.
+    The files that a node file names are read and checked with it. Never raises.
     """
     problems: list[Problem] = []
     files: list[Checked] = []
@@ -78,15 +81,16 @@ def load_files(paths: Iterable[Path]) -> Report:
 
 
 def load(path: Path) -> Configuration:
-    """The node file `path` and its profile, empty when it names none.
+    """The node file `path`, its profile and its policies, empty when it names none.
 
-    Raises ``ConfigError`` with all problems of both.
+    Raises ``ConfigError`` with all problems of them.
     """
     problems: list[Problem] = []
     checked = _check_node_file(path, problems)
-    if checked.node is None or checked.profile is None or errors(problems):
+    node, profile, policies = checked.node, checked.profile, checked.policies
+    if node is None or profile is None or policies is None or errors(problems):
         raise ConfigError(in_order(problems))
-    return Configuration(checked.node, checked.profile, in_order(problems))
+    return Configuration(node, profile, in_order(problems), policies)
 
 
 def _check_node_file(path: Path, problems: list[Problem]) -> CheckedNode:
@@ -95,22 +99,39 @@ def _check_node_file(path: Path, problems: list[Problem]) -> CheckedNode:
     node = parsed.node
     if node is None:
         return CheckedNode(path, None, None)
+    profile = _check_profile(node, problems)
+    return CheckedNode(path, node, profile, _check_policies(node, problems))
+
+
+def _check_profile(node: NodeConfig, problems: list[Problem]) -> Profile | None:
     if node.profile is None:
-        return CheckedNode(path, node, Profile())
+        return Profile()
     found = check_profile(node.profile)
-    for problem in found.problems:
-        unread = problem.position.line == 1 and "cannot be read" in problem.message
-        if unread:
-            message = f"the profile {node.profile} {problem.message}"
-            remedy = "Correct 'profile:', which is relative to the node file."
-            problem = replace(
-                problem, position=node.profile_position, message=message, remedy=remedy
-            )
-        problems.append(problem)
+    problems += _placed(found.problems, "profile", node.profile, node.profile_position)
     if errors(found.problems):
-        return CheckedNode(path, node, None)
+        return None
     _check_pair(node, found.profile, problems)
-    return CheckedNode(path, node, found.profile)
+    return found.profile
+
+
+def _check_policies(node: NodeConfig, problems: list[Problem]) -> tuple[Policy, ...] | None:
+    if node.policies is None:
+        return ()
+    found = check_policies(node.policies)
+    problems += _placed(found.problems, "policies", node.policies, node.policies_position)
+    return found.policies
+
+
+def _placed(
+    found: Iterable[Problem], key: str, path: Path, position: Position
+) -> Iterator[Problem]:
+    """That a file cannot be read is the fault of the key `key` that names it."""
+    for problem in found:
+        if problem.position.line == 1 and "cannot be read" in problem.message:
+            message = f"{path} {problem.message}"
+            remedy = f"Correct '{key}:', which is relative to the node file."
+            problem = replace(problem, position=position, message=message, remedy=remedy)
+        yield problem
 
 
 def _check_pair(node: NodeConfig, profile: Profile, problems: list[Problem]) -> None:

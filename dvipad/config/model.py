@@ -158,3 +158,132 @@ class Profile:
     ranges: tuple[Range, ...] = ()
     distributes: tuple[Distribute, ...] = ()
     routes: tuple[Route, ...] = ()
+
+
+class Device(Enum):
+    """What a client is, as far as its SYN shows."""
+
+    LINUX = "linux"
+    WINDOWS = "windows"
+    APPLE = "apple"
+    OTHER = "other"
+
+
+class Use(Enum):
+    """How a policy binds. PREFER: the kernel's own choice may pass it over when it cannot see what
+    the policy looks at. RESTRICT: it never does."""
+
+    PREFER = "prefer"
+    RESTRICT = "restrict"
+
+
+class Otherwise(Enum):
+    """Who gets a request when no target of the subset meets the criterion (P3)."""
+
+    ANY = "any"
+    BEST_OUTSIDE = "best-outside"
+    REFUSE = "refuse"
+
+
+class Comparison(Enum):
+    """How a figure of a target is compared."""
+
+    LESS = "<"
+    AT_MOST = "<="
+    EQUAL = "="
+    AT_LEAST = ">="
+    MORE = ">"
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """A subnet: addresses that share the first `length` bits of `network`."""
+
+    network: Address
+    length: int
+
+    def __contains__(self, address: Address) -> bool:
+        if address.version != self.network.version:
+            return False
+        free = max(0, address.max_prefixlen - self.length)
+        return int(address) >> free == int(self.network) >> free
+
+    def __str__(self) -> str:
+        return f"{self.network}/{self.length}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Label:
+    """A property of a node, as its node file says."""
+
+    key: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A figure of a target, compared with `value`."""
+
+    figure: str
+    comparison: Comparison
+    value: int
+
+    def __str__(self) -> str:
+        return f"{self.figure} {self.comparison.value} {self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """Minutes of the day from `start` to `end`, which is not included; past midnight when `end`
+    is not later than `start`: they belong to the day on which they start."""
+
+    start: int
+    end: int
+
+    def __str__(self) -> str:
+        (a, b), (c, d) = divmod(self.start, 60), divmod(self.end, 60)
+        return f"{a:02}:{b:02}-{c:02}:{d:02}"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Which connection requests a policy is for (P1); what is empty does not matter.
+
+    `days`: 0 Monday to 6 Sunday. `interfaces`: of the distributor.
+    """
+
+    dvipas: tuple[Address, ...] = ()
+    ports: tuple[PortRange, ...] = ()
+    clients: tuple[Prefix, ...] = ()
+    dscps: tuple[int, ...] = ()
+    interfaces: tuple[str, ...] = ()
+    devices: tuple[Device, ...] = ()
+    hours: tuple[Hours, ...] = ()
+    days: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """Which targets: by name, by all of the labels, by all of the conditions; what is empty does
+    not matter."""
+
+    nodes: tuple[str, ...] = ()
+    labels: tuple[Label, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Requests that `match` go to the targets of `subset` whose weight is at least `threshold`
+    (None: to any ready one of it); if there is none, `otherwise` says who gets them (P2, P3)."""
+
+    name: str
+    match: Match
+    subset: Subset
+    threshold: int | None = None
+    use: Use = Use.PREFER
+    otherwise: Otherwise = Otherwise.ANY
+    position: Position = field(default=NOWHERE, compare=False)

@@ -10,7 +10,8 @@ from typing import Final
 from dvipad.address import Address
 from dvipad.config.errors import Problem, in_order
 from dvipad.config.health import HealthConfig, read_health
-from dvipad.config.model import NOWHERE, Position
+from dvipad.config.labels import read_labels
+from dvipad.config.model import NOWHERE, Label, Position
 from dvipad.config.source import read_source
 from dvipad.config.values import read_address, read_number, why_not_unicast
 from dvipad.config.web import WebConfig, read_web
@@ -37,6 +38,8 @@ _KEYS: Final = (
     "direct",
     "xdp",
     "profile",
+    "policies",
+    "labels",
     "paths",
     "timers",
     "queue",
@@ -137,7 +140,8 @@ class NodeConfig:
     """One node file.
 
     `name` is unique in the `cluster`; `xcf` is the node's tunnel endpoint and what DESTIP lists.
-    The first of `uplinks` carries owned IPv6 DVIPAs. `profile` None: a pure target.
+    The first of `uplinks` carries owned IPv6 DVIPAs. `profile` None: a pure target. `labels`: what
+    policies select targets by.
     """
 
     name: str
@@ -159,9 +163,12 @@ class NodeConfig:
     xdp: Xdp = Xdp.OFF
     web: WebConfig = field(default_factory=WebConfig)
     workload: WorkloadConfig = field(default_factory=WorkloadConfig)
+    policies: Path | None = None
+    labels: tuple[Label, ...] = ()
     position: Position = field(default=NOWHERE, compare=False)
     profile_position: Position = field(default=NOWHERE, compare=False)
-    """Where `xcf` and `profile` stand, for problems between files."""
+    policies_position: Position = field(default=NOWHERE, compare=False)
+    """Where `xcf`, `profile` and `policies` stand, for problems between files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +247,7 @@ def _read(top: Mapping, folder: Path) -> NodeConfig | None:
     direct = top.text("direct", one_of(Direct), "Say auto or off.") or Direct.AUTO
     xdp = top.text("xdp", one_of(Xdp), "Say off, generic or native.") or Xdp.OFF
     profile = top.text("profile", Path, "Give the path of the profile.")
+    policies = top.text("policies", Path, "Give the path of the policies file.")
     cluster = top.text("cluster", _read_name, names) or "dvipad"
     timers = TimersConfig(**_numbers(top, "timers", TIMER_LIMITS, TimersConfig()))
     queue = QueueConfig(**_numbers(top, "queue", QUEUE_LIMITS, QueueConfig()))
@@ -269,8 +277,9 @@ def _read(top: Mapping, folder: Path) -> NodeConfig | None:
         xdp,
         read_web(top),
         read_workload(top),
-        _position(top, "xcf"),
-        _position(top, "profile"),
+        None if policies is None else folder / policies,
+        read_labels(top.document, top.node("labels")),
+        *(_position(top, key) for key in ("xcf", "profile", "policies")),
     )
 
 

@@ -152,6 +152,10 @@ def show_node(node: NodeConfig) -> str:
     ]
     if node.profile is not None:
         lines.append(f"profile: {_quoted(str(node.profile.absolute()))}")
+    if node.policies is not None:
+        lines.append(f"policies: {_quoted(str(node.policies.absolute()))}")
+    labels = ", ".join(f"{_quoted(label.key)}: {_quoted(label.value)}" for label in node.labels)
+    lines.append(f"labels: {{{labels}}}")
     run, bpffs = _quoted(str(node.paths.run)), _quoted(str(node.paths.bpffs))
     state = _quoted(str(node.paths.state))
     lines.append(f"paths: {{run: {run}, bpffs: {bpffs}, state: {state}}}")

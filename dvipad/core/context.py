@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dvipad.address import Address
-from dvipad.config.model import Distribute, Profile
+from dvipad.config.model import Distribute, Label, Policy, Profile
 from dvipad.core.effects import Effect, Sequence, Step
 from dvipad.core.membership import Membership
 from dvipad.core.orders import Orders
@@ -57,13 +57,14 @@ class Timers:
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
     """Who this node is. `seeds`: how many peers its node file names. `majority`: it owns DVIPAs
-    only while it sees more than half of the cluster."""
+    only while it sees more than half of the cluster. `labels`: what policies may select it by."""
 
     name: str
     xcf: Address
     seeds: int = 0
     timers: Timers = field(default_factory=Timers)
     majority: bool = False
+    labels: tuple[Label, ...] = ()
 
 
 @dataclass(slots=True)
@@ -73,6 +74,9 @@ class Context:
     settings: NodeSettings
     membership: Membership
     profile: Profile = field(default_factory=Profile)
+    policies: tuple[Policy, ...] = ()
+    minute: int | None = None
+    """Of the week, local time, from Monday 00:00; None: nobody said."""
     orders: Orders = field(default_factory=Orders)
     troubles: frozenset[str] = frozenset()
     now_ms: int = 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from dvipad.address import Address
-from dvipad.config.model import Distribute
+from dvipad.config.model import Distribute, Policy
 from dvipad.core.context import FORGET_MS, Context
 from dvipad.core.crt import Collection
 from dvipad.core.dpt import Candidate, Dpt, Service, covering, target_spec
@@ -20,6 +20,7 @@ from dvipad.core.effects import (
 from dvipad.core.inputs import Adopted, SocketsDumped
 from dvipad.core.membership import Life
 from dvipad.core.methods import Ring
+from dvipad.core.policy_rows import PolicyRow
 from dvipad.core.vipa import Ownership
 from dvipad.core.workload import MEASURED, Workloads
 from dvipad.wire.messages import NewConn
@@ -42,7 +43,8 @@ not."""
 
 
 class Distributor:
-    """This node as the (coming) distributor of DVIPAs; `effective` gives their distribution."""
+    """This node as the (coming) distributor of DVIPAs; `effective` gives their distribution,
+    `policies` those that are open now."""
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class Distributor:
         dpt: Dpt,
         workloads: Workloads,
         effective: Callable[[Address], tuple[Distribute, ...]],
+        policies: Callable[[Address], tuple[Policy, ...]],
     ) -> None:
         self._context = context
         self._dpt = dpt
@@ -57,6 +60,7 @@ class Distributor:
         self._weighed = workloads.edition
         self._weighed_ms = -REWEIGH_MS
         self._effective = effective
+        self._policies = policies
         self._services: dict[Address, dict[int, Service]] = {}
         self._snapshots: dict[tuple[Address, str], Collection] = {}
         self._purged: set[str] = set()
@@ -79,6 +83,12 @@ class Distributor:
     def services_of(self, dvipa: Address) -> Mapping[int, Service]:
         """The same for one DVIPA, by port."""
         return self._services.get(dvipa, {})
+
+    def policies(self) -> Iterator[tuple[Address, int, PolicyRow]]:
+        """Policies of (DVIPA, port) that are in force, in their order."""
+        for dvipa, services in self._services.items():
+            for port, service in services.items():
+                yield from ((dvipa, port, row) for row in service.policies)
 
     def adopt(self, adopted: Adopted, hold_ms: int) -> None:
         """Services that a former daemon left in the data plane.
@@ -115,11 +125,12 @@ class Distributor:
             if self._grounds.pop(dvipa, None) is not None:
                 self._change(dvipa, {})
             return
-        weighed = self._weighed if _measured(rows) else None
-        grounds = (rows, self._alive, self._dpt.edition(dvipa), weighed)
+        policies = self._policies(dvipa)
+        weighed = self._weighed if _measured(rows) or _compared(policies) else None
+        grounds = (rows, self._alive, self._dpt.edition(dvipa), weighed, policies)
         if self._grounds.get(dvipa) != grounds:
             before = {} if all(row.auto_switch_back for row in rows) else self._rings(dvipa)
-            wanted = self._dpt.services(dvipa, rows, self._alive, before)
+            wanted = self._dpt.services(dvipa, rows, self._alive, before, policies)
             kept = self._last_targets(dvipa, rows, wanted)
             self._grounds[dvipa] = () if kept else grounds  # what is kept is looked at again
             self._change(dvipa, wanted | kept)
@@ -156,7 +167,9 @@ class Distributor:
             return
         self._weighed, self._weighed_ms = self._workloads.edition, self._context.now_ms
         self._waiting.update(
-            (dvipa, None) for dvipa, services in self._services.items() if _follows(services)
+            (dvipa, None)
+            for dvipa, services in self._services.items()
+            if _follows(services) or _compared(self._policies(dvipa))
         )
 
     def _reweigh_due(self) -> int:
@@ -177,8 +190,8 @@ class Distributor:
             self._context.emit(RemoveService(dvipa, port))
         for port, service in wanted.items():
             known = services.get(port)
-            if known is None or (known.ring, known.offload) != (service.ring, service.offload):
-                self._context.emit(SetService(dvipa, port, service.ring, service.offload))
+            if known is None or _does(known) != _does(service):
+                self._context.emit(SetService(dvipa, port, *_does(service)))
         if wanted:
             self._services[dvipa] = wanted
         else:
@@ -204,17 +217,17 @@ class Distributor:
             listed = tuple(xcf for xcf in ring if target_spec(row, xcf))
             if listed != ring:
                 self._adopted[dvipa, port] = listed
-                self._context.emit(SetService(dvipa, port, listed, row.offload))
+                self._context.emit(SetService(dvipa, port, listed, row.offload, None))
 
     def _count_candidates(self) -> None:
         """Who may get connections now; if that changed, every service is looked at."""
         settings = self._context.settings
         alive = [
-            Candidate(peer.member.name, peer.member.xcf)
+            Candidate(peer.member.name, peer.member.xcf, peer.labels)
             for peer in self._context.membership
             if peer.life is not Life.DEAD
         ]
-        candidates = (Candidate(settings.name, settings.xcf), *alive)
+        candidates = (Candidate(settings.name, settings.xcf, settings.labels), *alive)
         if candidates != self._alive:
             self._alive = candidates
             self._waiting.update(dict.fromkeys(self._grounds))
@@ -319,3 +332,12 @@ def _measured(rows: Iterable[Distribute]) -> bool:
 
 def _follows(services: Mapping[int, Service]) -> bool:
     return any(service.method in MEASURED for service in services.values())
+
+
+def _compared(policies: Iterable[Policy]) -> bool:
+    return any(policy.threshold is not None or policy.subset.conditions for policy in policies)
+
+
+def _does(service: Service) -> tuple[Ring, bool, tuple[PolicyRow, ...]]:
+    """What the data plane has to know of a service."""
+    return service.ring, service.offload, service.policies

@@ -6,8 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dvipad.address import Address
-from dvipad.config.model import DistMethod, Distribute, TargetSpec
+from dvipad.config.model import DistMethod, Distribute, Label, Policy, TargetSpec
 from dvipad.core.methods import Choice, Ring, comparable, ring
+from dvipad.core.policy import rows_of
+from dvipad.core.policy_rows import PolicyRow
+from dvipad.core.targets import DptRow
 from dvipad.core.workload import MEASURED, Source, Spare, Workloads
 from dvipad.wire.messages import SrvStat
 
@@ -18,31 +21,18 @@ class Candidate:
 
     name: str
     xcf: Address
-
-
-@dataclass(frozen=True, slots=True)
-class DptRow:
-    """A target of (DVIPA, port): `ready` listeners; 0 is a candidate that gets nothing.
-
-    Turns are in the proportion of `weight`, which comes from `source`. `standby_rank`: HOTSTANDBY.
-    """
-
-    name: str
-    xcf: Address
-    ready: int
-    weight: int
-    source: Source = Source.CONFIGURED
-    standby_rank: int | None = None
+    labels: tuple[Label, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """(DVIPA, port): its targets, and the turns they take."""
+    """(DVIPA, port): its targets, the turns they take, and the policies that come before these."""
 
     method: DistMethod
     offload: bool
     rows: tuple[DptRow, ...]
     ring: Ring
+    policies: tuple[PolicyRow, ...] = ()
 
 
 class Dpt:
@@ -84,10 +74,11 @@ class Dpt:
         distributes: tuple[Distribute, ...],
         candidates: Iterable[Candidate],
         before: Mapping[int, Ring],
+        policies: Sequence[Policy] = (),
     ) -> dict[int, Service]:
         """The distribution of every port that is listed or that a candidate listens on.
 
-        `before`: rings that are in force.
+        `before`: rings that are in force. `policies` concern the DVIPA, and are open now.
         """
         known = sorted(candidates, key=lambda candidate: candidate.name)
         ports = {port for node in known for port in self.ready(node.name, dvipa)}
@@ -102,29 +93,55 @@ class Dpt:
         for port in sorted(ports | listed):
             row = covering(distributes, port)
             if row is not None:
-                services[port] = self._service(row, port, known, before.get(port, ()))
+                services[port] = self._service(row, port, known, before.get(port, ()), policies)
         return services
 
-    def _service(self, row: Distribute, port: int, nodes: list[Candidate], before: Ring) -> Service:
+    def _service(
+        self,
+        row: Distribute,
+        port: int,
+        nodes: list[Candidate],
+        before: Ring,
+        policies: Sequence[Policy],
+    ) -> Service:
+        targets = self._targets(row, port, nodes)
+
+        def turns(chosen: Iterable[DptRow], stay: Address | None = None) -> Ring:
+            choices = [_choice(each, row.health_switch) for each in chosen if each.ready > 0]
+            return ring(row.method, choices, stay)
+
+        stay = before[0] if before and not row.auto_switch_back else None
+        rules = rows_of(policies, port, turns, targets)
+        return Service(row.method, row.offload, targets, turns(targets, stay), rules)
+
+    def _targets(self, row: Distribute, port: int, nodes: list[Candidate]) -> tuple[DptRow, ...]:
         named = [(node, spec) for node in nodes if (spec := target_spec(row, node.xcf))]
         ready = [self.ready(node.name, row.dvipa).get(port, 0) for node, _ in named]
         weighed = self._weigh(row, port, named, ready)
-        rows = tuple(
-            DptRow(node.name, node.xcf, listeners, weight, source, spec.standby_rank)
+        return tuple(
+            DptRow(
+                node.name,
+                node.xcf,
+                listeners,
+                weight,
+                source,
+                spec.standby_rank,
+                node.labels,
+                self._metric(row, port, node, weight, source),
+            )
             for (node, spec), listeners, (weight, source) in zip(named, ready, weighed, strict=True)
         )
-        choices = [
-            Choice(
-                each.xcf,
-                each.weight,
-                each.standby_rank,
-                each.weight > 0 or not row.health_switch,
-            )
-            for each in rows
-            if each.ready > 0
-        ]
-        stay = before[0] if before and not row.auto_switch_back else None
-        return Service(row.method, row.offload, rows, ring(row.method, choices, stay))
+
+    def _metric(
+        self, row: Distribute, port: int, node: Candidate, weight: int, source: Source
+    ) -> int | None:
+        """The weight that turns go by; what the node has to spare, if they go by none."""
+        if row.method in MEASURED:
+            return None if source is Source.DEFAULT else weight
+        if row.method is DistMethod.WEIGHTEDACTIVE:
+            return weight
+        spare = self._workloads.spare(DistMethod.BASEWLM, node.name, row.dvipa, port)
+        return None if spare is None else spare.weight
 
     def _weigh(
         self,
@@ -151,6 +168,11 @@ class Dpt:
 
 def _figure(spare: Spare | None) -> tuple[int, int] | None:
     return None if spare is None else (spare.weight, spare.millicpus)
+
+
+def _choice(row: DptRow, health_switch: bool) -> Choice:
+    fit = row.weight > 0 or not health_switch
+    return Choice(row.xcf, row.weight, row.standby_rank, fit)
 
 
 def covering(distributes: tuple[Distribute, ...], port: int) -> Distribute | None:

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from dvipad.address import Address
+from dvipad.core.policy_rows import PolicyRow
 from dvipad.wire.messages import Message
 
 
@@ -66,12 +67,14 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class SetService:
-    """Distribution of (DVIPA, port): new connections go to `ring` (XCF addresses) in turn."""
+    """Distribution of (DVIPA, port): new connections go to `ring` (XCF addresses) in turn, but for
+    those that one of the `policies` is for; None: the policies stay, for targets of `ring`."""
 
     dvipa: Address
     port: int
     ring: tuple[Address, ...]
     offload: bool
+    policies: tuple[PolicyRow, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from dvipad.address import Address
-from dvipad.config.model import Profile
+from dvipad.config.model import Policy, Profile
 from dvipad.core.orders import Orders
 from dvipad.wire.events import HostAnswered, MessageReceived, PeerDown, PeerUp
 from dvipad.wire.messages import Weights
@@ -46,6 +46,20 @@ class ProfileChanged:
     """The node's profile is this one from now on (D11)."""
 
     profile: Profile
+
+
+@dataclass(frozen=True, slots=True)
+class PoliciesChanged:
+    """The node's own policies are these from now on (P1)."""
+
+    policies: tuple[Policy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteCame:
+    """It is this `minute` of the week, local time, from Monday 00:00: for policies with hours."""
+
+    minute: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +203,8 @@ class StopRequested:
 Input: TypeAlias = (
     Started
     | ProfileChanged
+    | PoliciesChanged
+    | MinuteCame
     | PeerUp
     | PeerDown
     | HostAnswered

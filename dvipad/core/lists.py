@@ -9,12 +9,13 @@ from dvipad.config.model import Distribute
 from dvipad.core.candidates import Candidates
 from dvipad.core.context import Context
 from dvipad.core.effects import Broadcast
+from dvipad.core.policies import Policies
 from dvipad.core.vipa import Ownership, State
-from dvipad.wire.messages import VipaEntry, VipaList
+from dvipad.wire.messages import VipaEntry, VipaList, policy_sets
 
 
 class Lists:
-    """Entries of `vipas`; `effective` is how this node distributes a DVIPA."""
+    """Entries of `vipas`; `effective` is how this node distributes a DVIPA, by which `policies`."""
 
     def __init__(
         self,
@@ -22,23 +23,31 @@ class Lists:
         vipas: dict[Address, Ownership],
         candidates: Candidates,
         effective: Callable[[Address], tuple[Distribute, ...]],
+        policies: Policies,
     ) -> None:
         self._context = context
         self._vipas = vipas
         self._candidates = candidates
         self._effective = effective
+        self._policies = policies
         self._offers: dict[Address, tuple[object, ...]] = {}
         self._claimed: set[Address] = set()
         self._said_joined: bool | None = None
 
     def whole(self) -> VipaList:
         """This node's whole list."""
-        entries = tuple(self._entry(vipa) for vipa in self._vipas.values())
-        return VipaList(entries, self._context.joined)
+        return self._list(self._vipas.values(), whole=True)
 
     def part(self, *vipas: Ownership) -> VipaList:
         """What it says of these: a change of one DVIPA does not cost a list of all."""
-        return VipaList(tuple(map(self._entry, vipas)), self._context.joined, whole=False)
+        return self._list(vipas, whole=False)
+
+    def _list(self, vipas: Iterable[Ownership], whole: bool) -> VipaList:
+        entries = tuple(map(self._entry, vipas))
+        rules = {each.dvipa: self._policies.effective(each.dvipa) for each in entries if each.owner}
+        context = self._context
+        labels = context.settings.labels
+        return VipaList(entries, context.joined, whole, policy_sets(rules), labels)
 
     def publish(self, look: Iterable[Address]) -> None:
         """Peers follow the profile, and whether this node is fit: they choose by that. And they
@@ -82,7 +91,7 @@ class Lists:
         rank = vipa.rank if self._fit(vipa) else 0
         rows = self._context.own_distributes(vipa.dvipa)
         facts = (rank, vipa.creates, vipa.origin, vipa.moveable, rows)
-        return *facts, vipa.moving_to
+        return *facts, self._policies.own(vipa.dvipa), vipa.moving_to
 
 
 def _claims(vipa: Ownership) -> bool:

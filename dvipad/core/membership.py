@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from dvipad.address import Address
+from dvipad.config.model import Label
 from dvipad.wire.events import DownReason
 from dvipad.wire.messages import Member, VipaEntry, VipaList
 
@@ -47,6 +48,7 @@ class Peer:
     reaches: frozenset[str] = frozenset()
     witnessed: dict[Address, Claim] = field(default_factory=dict)
     left: bool = False
+    labels: tuple[Label, ...] = ()
 
 
 def make_claim(epoch: int, rank: int, name: str) -> Claim:
@@ -81,7 +83,7 @@ class Membership:
         known = self._peers.get(member.name)
         peer = Peer(member, Life.UP, now_ms, now_ms)
         if known is not None:
-            peer.session = known.session + 1
+            peer.session, peer.labels = known.session + 1, known.labels
             peer.entries = _unowned(known.entries) if known.life is Life.DEAD else known.entries
         self._peers[member.name] = peer
         return peer
@@ -144,7 +146,7 @@ class Membership:
         }
         peer.entries = said if message.whole else peer.entries | said
         peer.listed |= message.whole
-        peer.joined = message.joined
+        peer.joined, peer.labels = message.joined, message.labels
         return changed
 
     def members_received(self, name: str, reaches: set[str]) -> None:

@@ -28,7 +28,9 @@ from dvipad.core.inputs import (
     Input,
     ListenersChanged,
     Measured,
+    MinuteCame,
     Ordered,
+    PoliciesChanged,
     ProfileChanged,
     SeenElsewhere,
     SocketsDumped,
@@ -80,9 +82,8 @@ class Node:
         self.dpt = Dpt(self.workloads)
         self.owners = Owners(self.context, self._show)
         self.target = Target(self.context, self.dpt, self.owners.distribution, self.owners.busy)
-        self.distributor = Distributor(
-            self.context, self.dpt, self.workloads, self.owners.effective
-        )
+        ways = (self.owners.effective, self.owners.policies.open)
+        self.distributor = Distributor(self.context, self.dpt, self.workloads, *ways)
         self._left = False
         self._started_ms: int | None = None
         self._settled_ms = 0
@@ -155,9 +156,8 @@ class Node:
         match event:
             case Started():
                 self._start(event)
-            case ProfileChanged():
-                before, self.context.profile = self.context.profile, event.profile
-                self.owners.profile_changed(before)
+            case ProfileChanged() | PoliciesChanged() | MinuteCame():
+                self.owners.configured(event)
             case PeerUp() | PeerDown() | HostAnswered():
                 self._peer(event)
             case MessageReceived():
@@ -297,9 +297,9 @@ class Node:
         peer = self.context.membership.get(name)
         if peer is None:
             return
-        first, joined = not peer.listed, peer.joined
+        first, before = not peer.listed, (peer.joined, peer.labels)
         changed = self.context.membership.list_received(name, message)
-        if (first and message.whole) or joined is not message.joined:
+        if (first and message.whole) or before != (message.joined, message.labels):
             self.context.touched.everything()
         for dvipa in changed:
             self.context.touched.add(dvipa)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 
 from dvipad.address import Address, order
-from dvipad.config.model import Distribute, Profile
+from dvipad.config.model import Distribute
 from dvipad.core.agenda import Agenda
 from dvipad.core.candidates import Candidates
 from dvipad.core.context import STOP_MS, Context
@@ -15,10 +15,19 @@ from dvipad.core.distribution import Distribution
 from dvipad.core.effects import Broadcast, Send, SetMembers, WatchDvipas
 from dvipad.core.facts import facts_of, own_claim, times_of
 from dvipad.core.idle import Idle
-from dvipad.core.inputs import Adopted, ConnectionsCounted, CrtDumped, SocketsDumped
+from dvipad.core.inputs import (
+    Adopted,
+    ConnectionsCounted,
+    CrtDumped,
+    MinuteCame,
+    PoliciesChanged,
+    ProfileChanged,
+    SocketsDumped,
+)
 from dvipad.core.lists import Lists
 from dvipad.core.membership import Claim, make_claim
 from dvipad.core.parts import Parts
+from dvipad.core.policies import Policies
 from dvipad.core.rechecks import Rechecks
 from dvipad.core.takeover import Takeover
 from dvipad.core.triggers import due
@@ -38,8 +47,9 @@ class Owners:
         self._vipas: dict[Address, Ownership] = {}
         self._rows = Distribution(context)
         self.effective = self._rows.effective
+        self.policies = Policies(context)
         self._candidates = Candidates(context)
-        self._lists = Lists(context, self._vipas, self._candidates, self.effective)
+        self._lists = Lists(context, self._vipas, self._candidates, self.effective, self.policies)
         self.vipa_list = self._lists.whole
         self._takeover = Takeover(context, self._lists.part, show, self.effective)
         self.patience = self._candidates.patience
@@ -109,10 +119,17 @@ class Owners:
         yield from self._watched
         yield from self._witnesses.testified()
 
-    def profile_changed(self, before: Profile) -> None:
-        """Follow the profile, which was `before` until now."""
-        self._rows.profile_changed(before)
-        self.parts.profile_changed()
+    def configured(self, event: ProfileChanged | PoliciesChanged | MinuteCame) -> None:
+        """Follow the files of this node, and the time that they speak of."""
+        match event:
+            case ProfileChanged():
+                before, self._context.profile = self._context.profile, event.profile
+                self._rows.profile_changed(before)
+                self.parts.profile_changed()
+            case PoliciesChanged():
+                self.policies.changed(event.policies)
+            case MinuteCame():
+                self.policies.minute_came(event.minute)
 
     def distribution(self, dvipa: Address) -> tuple[Distribute, ...] | None:
         """How the present distributor distributes `dvipa`; None while nobody claims it."""
@@ -136,6 +153,7 @@ class Owners:
 
         `first`: of a session; before it the peer may have owned what it does not any more.
         """
+        rules = message.rules()
         for entry in message.entries:
             self._candidates.heard(entry.dvipa, entry.epoch)
             vipa = self._vipas.get(entry.dvipa)
@@ -145,7 +163,8 @@ class Owners:
                     vipa.rival_released = True
                     self._context.touched.add(vipa.dvipa)
                 continue
-            if self._rows.heard(entry.dvipa, entry.distributes):
+            news = self._rows.heard(entry.dvipa, entry.distributes)
+            if self.policies.heard(entry.dvipa, rules.get(entry.dvipa, ())) or news:
                 self._context.touched.add(entry.dvipa)
                 if vipa and vipa.owning:
                     self._context.emit(Broadcast(self._lists.part(vipa)))

@@ -13,6 +13,7 @@ from dvipad.core.inputs import (
     Input,
     ListenersChanged,
     Measured,
+    MinuteCame,
     SocketsDumped,
     Stalled,
 )
@@ -36,6 +37,7 @@ def touches_itself(event: Input) -> bool:
         | EventsMissed
         | ListenersChanged
         | Measured
+        | MinuteCame
         | Stalled,
     )
 

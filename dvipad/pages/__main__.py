@@ -21,7 +21,9 @@ _ORIGIN: Final = "Made by `make docs` from the grammar and from the node file's 
 
 def reference() -> str:
     """docs/reference.md."""
-    blocks = [*configuration.node_file(MANUAL.read_text()), *configuration.profile()]
+    manual = MANUAL.read_text()
+    files = (configuration.node_file(manual), configuration.policies_file(manual))
+    blocks = [*files[0], *files[1], *configuration.profile()]
     return f"# Configuration reference\n\n{_ORIGIN}\n\n{markdown(blocks)}"
 
 
@@ -32,6 +34,10 @@ def man_pages() -> dict[str, str]:
         ("dvipad", 8): ("dynamic VIPAs and their distribution", commands.page(parsers["dvipad"])),
         ("dvipactl", 1): ("show and steer dvipad", commands.page(parsers["dvipactl"])),
         ("dvipad.yaml", 5): ("node file of dvipad", configuration.node_file(MANUAL.read_text())),
+        ("dvipad.policies", 5): (
+            "policies file of dvipad",
+            configuration.policies_file(MANUAL.read_text()),
+        ),
         ("dvipad.profile", 5): ("profile of dvipad", configuration.profile()),
     }
     if metrics := _metrics():

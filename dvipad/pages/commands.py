@@ -25,7 +25,10 @@ def page(parser: argparse.ArgumentParser) -> list[Block]:
     blocks += _of(parser)
     for path, sub in subcommands(parser):
         blocks += [Head(path), Code(_usage(sub)), *_of(sub)]
-    others = "dvipad(8), dvipactl(1), dvipad.yaml(5), dvipad.profile(5), dvipad-metrics(7)"
+    others = (
+        "dvipad(8), dvipactl(1), dvipad.yaml(5), dvipad.profile(5), dvipad.policies(5), "
+        "dvipad-metrics(7)"
+    )
     return [*blocks, Head("See also"), Para(others)]
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dvipad.config import distribute, keywords, statements
+from dvipad.config import distribute, keywords, policies, statements
 from dvipad.config.health import HEALTH_LIMITS
 from dvipad.config.keywords import Keyword, Unsupported
+from dvipad.config.labels import LABELS_MAX
 from dvipad.config.node import MESH_LIMITS, QUEUE_LIMITS, TABLE_LIMITS, TIMER_LIMITS, parse_node
 from dvipad.config.profile import PARSERS
 from dvipad.config.workload import WORKLOAD_LIMITS
@@ -28,7 +29,7 @@ LIMITS: Final = {
 }  # fmt: skip
 _ROW: Final = re.compile(r"^\| (`[a-z_.]+`(?:, `[a-z_.]+`)*) \| (.+?) \| (.*?) ?\|$", re.MULTILINE)
 _SYNTAX: Final = re.compile(r"``(.+?)``", re.DOTALL)
-_NOT_WRITTEN: Final = ("position", "profile_position")
+_NOT_WRITTEN: Final = ("position", "profile_position", "policies_position")
 SECTIONS: Final = (
     "mesh",
     "vxlan",
@@ -69,9 +70,18 @@ def _written(value: Any) -> str:
     return str(getattr(value, "value", value))
 
 
-def keys_of_manual(manual: str) -> dict[str, tuple[str, str]]:
+def keys_of_policies() -> tuple[str, ...]:
+    """Every key of a policy."""
+    inner = {"match": policies.MATCH_KEYS, "targets": policies.TARGET_KEYS}
+    return tuple(
+        name
+        for key in policies.POLICY_KEYS
+        for name in ([f"{key}.{each}" for each in inner[key]] if key in inner else [key])
+    )
+
+
+def keys_of_manual(manual: str, known: Container[str]) -> dict[str, tuple[str, str]]:
     """Meaning and default of each key, from the tables ``key | meaning | default``."""
-    known = keys_of_code()
     found: dict[str, tuple[str, str]] = {}
     for names, meaning, default in _ROW.findall(manual):
         keys = [name.strip("`") for name in names.split(", ")]
@@ -83,7 +93,7 @@ def keys_of_manual(manual: str) -> dict[str, tuple[str, str]]:
 
 def node_file(manual: str) -> list[Block]:
     """All keys of the node file, with meaning, default and limits."""
-    told = keys_of_manual(manual)
+    told = keys_of_manual(manual, keys_of_code())
     rows = []
     for key, default in keys_of_code().items():
         low, high = LIMITS.get(key, ("", ""))
@@ -95,6 +105,27 @@ def node_file(manual: str) -> list[Block]:
             "YAML. `a.b` is key `b` of the mapping `a`. Sections that are named are the manual's."
         ),
         Terms(("key", "meaning", "default", "limits"), tuple(rows)),
+    ]
+
+
+def policies_file(manual: str) -> list[Block]:
+    """All keys of the policies file, with meaning, default and limits."""
+    keys = keys_of_policies()
+    told = keys_of_manual(manual, keys)
+    limits = (
+        ("policies", f"at most {policies.POLICIES_MAX} in the file"),
+        ("values of a key", f"at most {policies.VALUES_MAX}"),
+        ("labels", f"at most {LABELS_MAX} of a node or a policy"),
+        ("threshold", f"0 to {policies.WEIGHT_MAX}"),
+        ("figures of `where`", ", ".join(policies.FIGURES)),
+        ("names of DSCPs", ", ".join(sorted(policies.DSCPS))),
+    )
+    return [
+        Head("Policies file"),
+        Para("YAML: below `policies:` a list of policies. `a.b` is key `b` of the mapping `a`."),
+        Terms(("key", "meaning", "default"), tuple((f"`{key}`", *told[key]) for key in keys)),
+        Head("Limits of policies"),
+        Terms(("of", "limits"), limits),
     ]
 
 

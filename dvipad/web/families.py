@@ -42,6 +42,7 @@ def _histogram(name: str, text: str, *labels: str) -> Family:
 
 
 _ROW: Final = ("dvipa", "port", "target")
+_POLICY: Final = ("dvipa", "port", "policy")
 
 DVIPAS: Final = (
     _gauge(
@@ -164,6 +165,19 @@ NODE: Final = (
         "by",
         "why",
     ),
+    _counter(
+        "policy_connections",
+        "Connections that the policy gave to a target, or to whom its else says; none that were "
+        "learnt in a takeover",
+        *_POLICY,
+    ),
+    _counter("policy_refused", "Requests that the policy refused, with a RST", *_POLICY),
+    _gauge(
+        "policy_targets",
+        "Targets of the policy's subset that are ready and meet its threshold; 0: its else holds. "
+        "Only on the DVIPA's owner, and while the policy applies",
+        *_POLICY,
+    ),
     _gauge("syn_budget_spent", "1 while more SYNs arrive on a CPU than the worker should decide"),
     _counter("queue_verdicts", "What the worker did with the SYNs that reached it", "verdict"),
     _gauge("queue_undecided", "SYNs in the worker's hands; at queue.window the kernel decides"),
@@ -232,7 +246,7 @@ NODE: Final = (
     _histogram("loop_late_seconds", "How late the daemon came to what is due every 50 ms"),
     _gauge("runner_backlog", "Effects of decisions that wait to be carried out"),
     _counter("runner_failures", "Effects that the kernel refused"),
-    _gauge("config_generation", "Profiles that were accepted since the start"),
+    _gauge("config_generation", "Profiles and policies that were accepted since the start"),
     _gauge("config_reload_ok", "0 after a profile that was refused for a defect: see the log"),
     _gauge("config_reloaded_timestamp_seconds", "When the profile in force was accepted"),
     _counter("events", "Lines of the log, those that are told as events"),

@@ -21,7 +21,7 @@ from types import UnionType
 from typing import Any, Final, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from dvipad.address import Address
-from dvipad.config.model import OWNER_RANK, PortRange, Position, TargetSpec
+from dvipad.config.model import OWNER_RANK, PortRange, Position, Prefix, TargetSpec
 from dvipad.versions import MAX_VERSION, NEWEST
 from dvipad.wire import messages
 from dvipad.wire.errors import Fault, RemoteProtocolError
@@ -56,6 +56,8 @@ _NUMBERS: Final = {kind: number for number, kind in TYPES.items()}
 SINCE: Final[dict[tuple[type, str], int]] = {
     (messages.Weights, ""): 2,
     (messages.Status, ""): 2,
+    (messages.VipaList, "policies"): 2,
+    (messages.VipaList, "labels"): 2,
 }
 """The version that brought a message, or a field (its name); all others came with the first."""
 
@@ -73,6 +75,7 @@ _RANGES: Final[dict[tuple[type, str], tuple[int, int]]] = {
     (messages.Weights, "announced"): (0, messages.MAX_WEIGHT),
     (PortRange, "first"): (1, MAX_PORT),
     (PortRange, "last"): (1, MAX_PORT),
+    (Prefix, "length"): (0, 128),
     (TargetSpec, "weight"): (0, 99),
     (TargetSpec, "standby_rank"): (0, OWNER_RANK),
 }

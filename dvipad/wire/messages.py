@@ -7,12 +7,13 @@ ignored, and so is a message type that it does not know. Connections travel as p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
 
 from dvipad.address import Address
-from dvipad.config.model import Distribute, Moveable
+from dvipad.config.model import Distribute, Label, Moveable, Policy
 from dvipad.versions import GREETING, Versions
 
 MAX_CONNECTIONS: Final = 16_384
@@ -102,17 +103,41 @@ class VipaEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicySet:
+    """The sender distributes these DVIPAs by the `policies`, in their order (P6)."""
+
+    dvipas: tuple[Address, ...]
+    policies: tuple[Policy, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class VipaList:
     """What the sender is to DVIPAs (D2). Of a `whole` list, what it does not name is gone; one that
     is not says what changed.
 
     `joined`: the sender knows the cluster; one that starts does not yet, and its word is not
-    enough for others that start.
+    enough for others that start. `policies`: of the DVIPAs that it owns; one that no set names has
+    none. `labels`: of the sender.
     """
 
     entries: tuple[VipaEntry, ...]
     joined: bool = True
     whole: bool = True
+    policies: tuple[PolicySet, ...] = ()
+    labels: tuple[Label, ...] = ()
+
+    def rules(self) -> dict[Address, tuple[Policy, ...]]:
+        """Policies by DVIPA."""
+        return {dvipa: each.policies for each in self.policies for dvipa in each.dvipas}
+
+
+def policy_sets(rules: Mapping[Address, tuple[Policy, ...]]) -> tuple[PolicySet, ...]:
+    """`rules` as they travel: each list once, however many DVIPAs it governs."""
+    alike: dict[tuple[Policy, ...], list[Address]] = {}
+    for dvipa, policies in rules.items():
+        if policies:
+            alike.setdefault(policies, []).append(dvipa)
+    return tuple(PolicySet(tuple(dvipas), policies) for policies, dvipas in alike.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dvipad.lab.prometheus import Prometheus, prometheus
 from dvipad.lab.spec import LabSpec
 from dvipad.lab.traffic import EchoServer, LongConnections, NewConnections
 from dvipad.lab.web import web_server
-from tests.e2e.cluster_tools import wait_for_state
+from tests.e2e.cluster_tools import follow_policies, wait_for_state
 from tests.e2e.test_health import small_disk
 
 NODES: Final = ("lb1", "lb2", "t1", "t2")
@@ -104,6 +104,7 @@ def scene(folder: Path) -> Iterator[Scene]:
         for name in ("t1", "t2"):
             made.servers[name] = EchoServer(cluster, name, [PORT])
         wait_for_state(cluster, "lb1", "ACTIVE")
+        follow_policies(cluster, "lb1", "policies: [{name: all, targets: {nodes: [t1, t2]}}]")
         dvipa = spec.dvipa()
         held = LongConnections(cluster, "client", dvipa, PORT, connections=10)
         stack.callback(held.kill)

@@ -1,4 +1,5 @@
-"""A wall clock that jumps changes nothing: no running daemon decides by it.
+"""A wall clock that jumps changes nothing but which policies with hours apply: no running daemon
+decides anything else by it.
 
 The wall clock is the whole machine's, so the matrix cannot make it jump for one node.
 """
@@ -22,10 +23,10 @@ DISPLAYS: Final = {
     "dvipad/stats.py",
 }
 """They tell readers what time it is, or was; the last one tells lives of a daemon apart."""
-ALLOWED: Final = DISPLAYS | {"dvipad/setup.py"}
-"""The other one numbers a daemon's starts, for peers that still have a session with the former one:
-if the clock went back between, the new session has to wait until the former one is found dead, and
-nothing else changes."""
+ALLOWED: Final = DISPLAYS | {"dvipad/hours.py", "dvipad/setup.py"}
+"""Policies with hours go by the wall clock: that is what they say. The last one numbers a daemon's
+starts, for peers that still have a session with the former one: if the clock went back between, the
+new session has to wait until the former one is found dead, and nothing else changes."""
 
 PYTHON: Final = sorted(
     [path for package in PACKAGES for path in (ROOT / "dvipad" / package).rglob("*.py")]

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from dvipad.cli import dvipactl, dvipad
+from dvipad.config.policies import parse_policies
 from dvipad.config.profile import parse_profile
 from dvipad.convert.result import convert
 from dvipad.lab import cli as lab_cli
@@ -144,6 +145,11 @@ def test_files_that_commands_write_have_no_defect(block: Block, tmp_path: Path) 
     configuration = {name: found[name] for name in ("profile", "node.yaml") if name in found}
     if configuration:
         check(tmp_path, configuration)
+
+
+@pytest.mark.parametrize("block", of("policies"), ids=str)
+def test_policies_have_no_defect(block: Block) -> None:
+    assert parse_policies(block.text, str(block)).problems == ()
 
 
 @pytest.mark.parametrize("block", of("sh make"), ids=str)

@@ -62,6 +62,24 @@ def counters(cluster: Cluster, host: str) -> dict[str, Any]:
     return cluster.ask(host, "counters")
 
 
+def follow_policies(cluster: Cluster, host: str, text: str) -> None:
+    """`host` goes by the policies in `text` when this returns: its data plane, too."""
+    path = cluster.paths.host(host) / "policies.yaml"
+    path.write_text(text)
+    answer = cluster.ask(host, "obeyfile", path=str(path))
+    assert answer["accepted"], answer["problems"]
+    wait_until_carried_out(cluster, host)
+
+
+def wait_until_carried_out(cluster: Cluster, host: str) -> None:
+    """Wait until what the core of `host` wants now is done: the last of it is in the hands of the
+    thread that answers then."""
+    cluster.wait_until(
+        lambda: not counters(cluster, host)["runner"]["backlog"], WAIT_S, f"{host} has done all"
+    )
+    cluster.ask(host, "policies")
+
+
 def wait_for_holder(cluster: Cluster, dvipa: Address, host: str) -> None:
     """Wait until the client sends packets for `dvipa` to `host`: a new owner announces itself when
     it is one."""

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from dvipad.lab.traffic import LongConnections
 from dvipad.lab.web import WebServer, web_server
 from dvipad.web.metrics import FAMILIES
-from tests.e2e.cluster_tools import WAIT_S, echo_servers, wait_for_state
+from tests.e2e.cluster_tools import WAIT_S, echo_servers, follow_policies, wait_for_state
 from tests.e2e.conftest import MakeCluster
 
 pytestmark = pytest.mark.e2e
@@ -57,6 +57,7 @@ def test_connections_packets_and_roles_are_told(make_cluster: MakeCluster, famil
     dvipa = cluster.spec.dvipa()
     with echo_servers(cluster), web_server(cluster, "lb1") as web:
         wait_for_state(cluster, "lb1", "ACTIVE")
+        follow_policies(cluster, "lb1", "policies: [{name: all, targets: {nodes: [t1, t2]}}]")
         LongConnections(cluster, "client", dvipa, 80, connections=10)
         active = eventually(
             web,
@@ -77,6 +78,9 @@ def test_connections_packets_and_roles_are_told(make_cluster: MakeCluster, famil
             role: value(active, "dvipad_dvipa_role", {"dvipa": dvipa, "role": role})
             for role in ("owner", "backup", "target")
         }
+        assert value(active, "dvipad_policy_connections_total", {"policy": "all"}) == 10
+        assert value(active, "dvipad_policy_refused_total", {"policy": "all"}) == 0
+        assert value(active, "dvipad_policy_targets", {"policy": "all"}) == 2
         assert roles == {"owner": 1, "backup": 0, "target": 0}
         assert value(active, "dvipad_syn_choices_total", {"by": "worker"}) == 10
         assert value(active, "dvipad_crt_entries", {"table": "established"}) == 10

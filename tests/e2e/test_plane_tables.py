@@ -18,7 +18,8 @@ from dvipad.adapters.bpf.layout import (
     split_keys,
 )
 from dvipad.adapters.bpf.libbpf import BpfError
-from dvipad.adapters.bpf.tables import AdoptedDvipa, ServiceRow
+from dvipad.adapters.bpf.service_table import ServiceRow
+from dvipad.adapters.bpf.tables import AdoptedDvipa
 from tests.e2e.plane_network import DROP, Bench
 from tests.e2e.plane_packets import (
     CLIENT,
@@ -50,7 +51,7 @@ def test_hearsay_does_not_override_what_was_chosen_here(four: Bench, version: in
     four.ingress(*from_client(version, "S", port=1))
     old = key(version, 2)
     four.plane.insert_connections(TARGETS[4][0], b"", old)
-    four.plane._crt._embryonic.update(old, ROUTE.pack(1, 0, 1))  # long ago
+    four.plane._crt._embryonic.update(old, ROUTE.pack(1, 0, 0, 1))  # long ago
     four.plane.insert_hearsay(TARGETS[4][1], keys(version, 1, 2, 3))
     found = four.plane.connections(DVIPA[version])
     assert found[TARGETS[4][0]] == (b"", key(version, 1))

@@ -13,9 +13,11 @@ import pytest
 from dvipad.adapters.bpf.tc import test_run
 from dvipad.adapters.bpf.worker_view import WorkerView
 from dvipad.address import pack
+from dvipad.core.policy_rows import Request
 from tests.e2e.dvs_network import inside
 from tests.e2e.plane_network import PASS, Bench, bench, frame
 from tests.e2e.plane_packets import (
+    CLIENT,
     DVIPA,
     OWN,
     PORT,
@@ -52,10 +54,11 @@ def test_a_syn_for_the_worker_is_marked_and_passes(queued: tuple[Bench, WorkerVi
     assert (result.verdict, result.packet, made.counted()) == (PASS, packet, {"queued": 1})
     assert struct.unpack_from("=I", result.context, 8) == (made.plane.settings.queue_mark,)
     assert worker.undecided() == 1
-    index = worker.choose(pack(DVIPA[6]), PORT)
-    assert index is not None
+    chosen = worker.choose(pack(DVIPA[6]), PORT, lambda: Request(CLIENT[6]))
+    assert chosen is not None
+    index = chosen.target
     assert worker.target(index) == TARGETS[4][0]
-    worker.insert_embryonic(key(6), index)
+    worker.insert_embryonic(key(6), index, chosen.chooser)
     worker.done(1)
     assert worker.undecided() == 0
     assert worker.lookup_route(key(6)) == (index, False)

@@ -17,6 +17,7 @@ from dvipad.config.model import (
     Define,
     DistMethod,
     Distribute,
+    Label,
     Moveable,
     PortRange,
     Profile,
@@ -178,6 +179,10 @@ _webs = st.builds(
     st.integers(1, 65_535),
     st.lists(_addresses, max_size=3, unique=True).map(tuple),
 )
+_words = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,8}", fullmatch=True) | st.just("null")
+_labels = st.dictionaries(_words, _words, max_size=3).map(
+    lambda found: tuple(Label(key, value) for key, value in sorted(found.items()))
+)
 _workloads = st.builds(
     WorkloadConfig,
     st.integers(*WORKLOAD_LIMITS["interval_ms"]),
@@ -217,4 +222,6 @@ def nodes(draw: st.DrawFn) -> NodeConfig:
         draw(st.sampled_from(Xdp)),
         draw(_webs),
         draw(_workloads),
+        draw(st.none() | _paths),
+        draw(_labels),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
@@ -17,14 +18,19 @@ from scapy.packet import Raw
 from dvipad.adapters.bpf.layout import connection_key
 from dvipad.adapters.queue_counters import QueueState
 from dvipad.adapters.queue_worker import (
+    REFUSED,
+    Chosen,
     Decision,
     Way,
     Worker,
     decide,
-    parse_syn,
     verdict_batch,
 )
+from dvipad.adapters.syn import Syn, parse_syn, request_of
+from dvipad.adapters.tcp_reset import reset_of
 from dvipad.address import Address, pack
+from dvipad.config.model import Device
+from dvipad.core.policy_rows import Request
 
 DVIPA4, DVIPA6 = ip_address("198.51.100.1"), ip_address("2001:db8::1")
 XCF = ip_address("192.0.2.7")
@@ -50,13 +56,13 @@ class Tables:
     def lookup_route(self, key: bytes) -> tuple[int, bool] | None:
         return self.routes.get(key)
 
-    def choose(self, dvipa: bytes, port: int) -> int | None:
+    def choose(self, dvipa: bytes, port: int, request: Callable[[], Request]) -> Chosen | None:
         if not self.ring:
             return None
         self.position += 1
-        return self.ring[(self.position - 1) % len(self.ring)]
+        return Chosen(self.ring[(self.position - 1) % len(self.ring)], 1)
 
-    def insert_embryonic(self, key: bytes, target: int) -> None:
+    def insert_embryonic(self, key: bytes, target: int, chooser: int) -> None:
         self.routes[key] = (target, False)
 
     @property
@@ -99,11 +105,18 @@ class Queued:
 def judge(tables: Tables, *payloads: bytes) -> tuple[QueueState, list[Queued], list[Address]]:
     sent: list[Address] = []
     state = QueueState()
-    worker = Worker(tables, lambda packet, version, target: sent.append(target), state)
+    refused: list[Syn] = []
+    worker = Worker(
+        tables,
+        lambda packet, version, target: sent.append(target),
+        lambda packet, syn: refused.append(syn),
+        state,
+    )
     packets = [Queued(payload) for payload in payloads]
     for packet in packets:
         worker.handle(packet)  # type: ignore[arg-type]
     assert state.packets == tables.decided == len(payloads)
+    assert state.refused == len(refused)
     return state, packets, sent
 
 
@@ -155,9 +168,9 @@ def test_fragments_and_other_protocols_are_malformed() -> None:
 def test_decision(known: tuple[int, bool] | None, chosen: int | None) -> None:
     asked = []
 
-    def choose() -> int | None:
+    def choose() -> Chosen | None:
         asked.append(True)
-        return chosen
+        return None if chosen is None else Chosen(chosen, 3)
 
     decision = decide(known, choose)
     if known is not None and not known[1]:
@@ -167,6 +180,7 @@ def test_decision(known: tuple[int, bool] | None, chosen: int | None) -> None:
         assert decision == Decision(Way.NO_SERVICE, 0, False)
     else:
         assert (decision.target, decision.known, len(asked)) == (chosen, False, 1)
+        assert decision.chooser == 3
     if decision.way is not Way.NO_SERVICE:
         assert (decision.way is Way.THIS_NODE) == (decision.target == 0)
 
@@ -201,6 +215,52 @@ def test_each_way_is_counted_and_gets_one_verdict() -> None:
     }
 
 
+@pytest.mark.parametrize("client", [IPv4Address("203.0.113.5"), IPv6Address("2001:db8:1::5")])
+@pytest.mark.parametrize("data", [b"", b"hello"])
+def test_what_a_policy_refuses_is_answered_as_tcp_would(client: Address, data: bytes) -> None:
+    dvipa = DVIPA4 if client.version == 4 else DVIPA6
+    packet = syn(client, dvipa, (1024, 80)) + data
+    layer = IP if client.version == 4 else IPv6
+    whole = layer(packet)
+    whole.setfieldval("len" if client.version == 4 else "plen", None)
+    packet = bytes(whole)
+    parsed = parse_syn(packet)
+    assert parsed is not None
+    made = reset_of(packet, parsed)
+    answer = layer(made)
+    assert (answer.src, answer.dst) == (str(dvipa), str(client))
+    assert (answer[TCP].sport, answer[TCP].dport, answer[TCP].flags) == (80, 1024, "RA")
+    assert (answer[TCP].seq, answer[TCP].ack) == (0, whole[TCP].seq + 1 + len(data))
+    del answer[TCP].chksum
+    if client.version == 4:
+        del answer.chksum
+    assert bytes(layer(bytes(answer))) == made, "scapy computes the same checksums"
+
+
+def test_a_refused_request_is_dropped_and_entered_nowhere() -> None:
+    tables = Tables([REFUSED])
+    state, packets, sent = judge(tables, syn(IPv6Address("2001:db8:1::5"), DVIPA6, (1, 80)))
+    assert packets[0].verdicts == ["drop"]
+    assert (tables.routes, sent, state.refused) == ({}, [], 1)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_what_policies_see_of_a_packet(version: Literal[4, 6]) -> None:
+    client = "203.0.113.5" if version == 4 else "2001:db8:1::5"
+    linux = [("MSS", 1460), ("SAckOK", b""), ("Timestamp", (1, 0)), ("NOP", None), ("WScale", 7)]
+    segment = TCP(sport=1, dport=80, flags="S", window=64240, options=linux)
+    ip: IP | IPv6
+    if version == 4:
+        ip = IP(src=client, dst=str(DVIPA4), tos=46 << 2, ttl=61)
+    else:
+        ip = IPv6(src=client, dst=str(DVIPA6), tc=46 << 2, hlim=61)
+    packet = bytes(ip / segment)
+    parsed = parse_syn(packet)
+    assert parsed is not None
+    seen = request_of(packet, parsed, "eth0")
+    assert seen == Request(ip_address(client), 46, "eth0", Device.LINUX)
+
+
 def test_no_service_is_left_to_the_kernel() -> None:
     state, packets, _ = judge(Tables([]), syn(IPv6Address("2001:db8:1::5"), DVIPA6, (1, 80)))
     assert packets[0].verdicts == ["mark 7", "accept"]
@@ -222,7 +282,7 @@ def test_a_failed_send_is_counted_and_dropped(capsys: pytest.CaptureFixture[str]
 
     state = QueueState()
     packet = Queued(syn(IPv4Address("203.0.113.5"), DVIPA4, (1, 80)))
-    Worker(Tables([1]), refuse, state).handle(packet)  # type: ignore[arg-type]
+    Worker(Tables([1]), refuse, lambda *_: None, state).handle(packet)  # type: ignore[arg-type]
     assert packet.verdicts == ["drop"]
     assert (state.errors, state.sent) == (1, 0)
     assert "no route" in capsys.readouterr().err

@@ -132,7 +132,7 @@ def test_what_a_restarted_daemon_adopts_loses_targets_that_are_not_listed() -> N
     strangers = AdoptedService(80, (XCF["t1"], XCF["lb2"], XCF["t2"]))
     made.start("lb1", Adopted(DVIPA, True, 1, False, (strangers,)))
     kept = (XCF["t1"], XCF["t2"])
-    assert made.of("lb1", SetService)[0] == SetService(DVIPA, 80, kept, False)
+    assert made.of("lb1", SetService)[0] == SetService(DVIPA, 80, kept, False, None)
 
 
 def test_an_announcement_that_failed_is_made_again() -> None:

@@ -35,6 +35,7 @@ STRUCTS = {
     "dvipa": layout.Dvipa,
     "service_key": layout.ServiceKey,
     "service": layout.Service,
+    "refused": layout.Refused,
     "target": layout.Target,
     "uplink": layout.Uplink,
     "settings": layout.Settings,
@@ -77,8 +78,8 @@ def test_structs_agree_in_size_and_offsets(name: str, btf: dict[str, Any]) -> No
 def test_packers_agree_with_structs() -> None:
     assert layout.CONNECTION.size == ctypes.sizeof(layout.Connection) == 36
     assert layout.ROUTE.size == ctypes.sizeof(layout.Route)
-    route = layout.Route.from_buffer_copy(layout.ROUTE.pack(7, 1, 99))
-    assert (route.target, route.closing, route.created_ns) == (7, 1, 99)
+    route = layout.Route.from_buffer_copy(layout.ROUTE.pack(7, 1, 5, 99))
+    assert (route.target, route.closing, route.chooser, route.created_ns) == (7, 1, 5, 99)
 
 
 def test_counters_have_the_names_and_order_of_the_header() -> None:
@@ -105,6 +106,9 @@ def test_constants_have_the_values_of_the_header() -> None:
         "SERVICE_OFFLOAD",
         "SERVICE_HELD",
         "TUNNEL_ID",
+        "PREFIXES_MAX",
+        "TEXTS_MAX",
+        "TEXT_BYTES",
     ):
         assert getattr(layout, name) == int(defined[name]), name
     enums = dict(re.findall(r"^\t(ROLE_\w+|TUNNEL_\w+|FRONT_[A-Z_]+) = (\d+),", text, re.MULTILINE))
@@ -174,3 +178,10 @@ def test_settings_compile_for_the_program() -> None:
     value = compile_settings(replace(settings, tunnel=layout.Tunnel.VXLAN), 1500, 7)
     assert (value.mss4, value.mss6) == (1410, 1390)
     assert (value.device, value.overhead, bytes(value.vxlan_port)) == (7, 50, b"\x12\xb5")
+
+
+def test_keys_of_policies_have_the_size_of_the_header(btf: dict[str, Any]) -> None:
+    assert layout.POLICY_KEY.size == btf["policy_key"]["size"]
+    assert layout.TEXT_KEY.size == btf["text_key"]["size"]
+    defined = re.search(r"#define POLICY_BITS \((.+?)\)", HEADER.read_text())
+    assert defined and sum(map(int, defined[1].split("+"))) == layout.POLICY_BITS

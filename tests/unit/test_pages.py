@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dvipad.pages import __main__ as pages
-from dvipad.pages.configuration import keys_of_code, keys_of_manual
+from dvipad.pages.configuration import keys_of_code, keys_of_manual, keys_of_policies
 
 REFERENCE = pages.MANUAL.with_name("reference.md")
 
@@ -24,9 +24,15 @@ def test_the_reference_is_up_to_date() -> None:
 
 
 def test_the_manual_has_every_key_and_its_default() -> None:
-    told, real = keys_of_manual(pages.MANUAL.read_text()), keys_of_code()
+    real = keys_of_code()
+    told = keys_of_manual(pages.MANUAL.read_text(), real)
     assert sorted(told) == sorted(real)
     assert {key: default for key, (_, default) in told.items()} == real
+
+
+def test_the_manual_has_every_key_of_policies() -> None:
+    keys = keys_of_policies()
+    assert sorted(keys_of_manual(pages.MANUAL.read_text(), keys)) == sorted(keys)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_man_pages_are_clean(built: Path) -> None:
     files = sorted((built / "man").iterdir())
-    assert {"dvipad.8", "dvipactl.1", "dvipad.profile.5", "dvipad.yaml.5"} <= {
+    assert {"dvipad.8", "dvipactl.1", "dvipad.policies.5", "dvipad.profile.5", "dvipad.yaml.5"} <= {
         file.name for file in files
     }
     for file in files:
@@ -59,6 +65,8 @@ CASES = [
     ("dvipactl netstat ", "vipadyn"),
     ("dvipactl vary sysplex ", "quiesce"),
     ("dvipactl events --f", "--follow"),
+    ("dvipactl policy ", "test"),
+    ("dvipactl policy test --dev", "--device"),
     ("dvipad ", "cleanup"),
     ("dvipad lab ", "status"),
 ]

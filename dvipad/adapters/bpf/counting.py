@@ -60,6 +60,8 @@ COUNTERS: Final = (
     "relayed_back",
     "fast_hidden",
     "fast_hidden_direct",
+    "refused",
+    "policy_unseen",
     "unseen",
 )
 """Names of ``enum counter``, in its order; ``bpf/dvipad.h`` says what each means."""

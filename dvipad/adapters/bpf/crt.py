@@ -32,7 +32,8 @@ OPENING_NS: Final = 130_000_000_000
 class CrtRow:
     """One connection. `established`: the client has acknowledged. `target` None: it is gone.
 
-    `closing`: one side has sent a FIN or RST. `created_ns`: of CLOCK_MONOTONIC.
+    `closing`: one side has sent a FIN or RST. `created_ns`: of CLOCK_MONOTONIC. `chooser`: 1 more
+    than the slot of the ring that chose the target; 0: it was not chosen here.
     """
 
     client: Address
@@ -43,6 +44,7 @@ class CrtRow:
     established: bool
     closing: bool
     created_ns: int
+    chooser: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,8 @@ class Wanted:
 EVERYTHING: Final = Wanted()
 
 
-def _entries(table: CrtMap) -> Iterator[tuple[bytes, int, int, int]]:
-    """Key, target index, closing, created_ns of every entry."""
+def _entries(table: CrtMap) -> Iterator[tuple[bytes, int, int, int, int]]:
+    """Key, target index, closing, chooser, created_ns of every entry."""
     for keys, values in table.batches():
         yield from (
             (key, *route)
@@ -140,7 +142,7 @@ class CrtTable:
     def insert(self, index: int, established: bytes, embryonic: bytes) -> int:
         """Enters packed keys for a target; returns for how many there was no room."""
         lost = 0
-        value = ROUTE.pack(index, 0, time.monotonic_ns())
+        value = ROUTE.pack(index, 0, 0, time.monotonic_ns())
         for table, keys in ((self._established, established), (self._embryonic, embryonic)):
             size = BATCH_MAX * CONNECTION.size
             for at in range(0, len(keys), size):
@@ -151,13 +153,13 @@ class CrtTable:
         """Enters packed keys as embryonic, but for those that are, and are younger than
         `CHOSEN_NS`."""
         now_ns = time.monotonic_ns()
-        value = ROUTE.pack(index, 0, now_ns)
+        value = ROUTE.pack(index, 0, 0, now_ns)
         for key in split_keys(keys):
             if self._embryonic.add(key, value):
                 continue
             known = self._embryonic.lookup(key)
             if known is not None:
-                _target, closing, created_ns = ROUTE.unpack(known)
+                _target, closing, _chooser, created_ns = ROUTE.unpack(known)
                 if not closing and created_ns > now_ns - CHOSEN_NS:
                     continue
             self._embryonic.update(key, value)
@@ -175,7 +177,7 @@ class CrtTable:
         for table in (self._embryonic, self._established):
             keys = [
                 key
-                for key, index, _closing, created_ns in _entries(table)
+                for key, index, _closing, _chooser, created_ns in _entries(table)
                 if ended(key, index, created_ns)
             ]
             count += table.delete_batch(b"".join(keys))
@@ -213,7 +215,8 @@ class CrtTable:
                 oldest_ns = min(oldest_ns, min(created))
                 if oldest_ns < before_ns:
                     routes = zip(split_keys(keys), ROUTE.iter_unpack(values), strict=True)
-                    found.update(key for key, (i, _, ns) in routes if i == index and ns < before_ns)
+                    old = ((key, i) for key, (i, _, _, ns) in routes if ns < before_ns)
+                    found.update(key for key, i in old if i == index)
         self._oldest_ns = oldest_ns
         return found
 
@@ -225,11 +228,11 @@ class CrtTable:
         packed = pack(dvipa)
         promoted: set[bytes] = set()
         found: defaultdict[int, tuple[list[bytes], list[bytes]]] = defaultdict(lambda: ([], []))
-        for key, index, _closing, _created in _entries(self._established):
+        for key, index, _closing, *_ in _entries(self._established):
             if key[16:32] == packed:
                 found[index][0].append(key)
                 promoted.add(key)
-        for key, index, closing, _created in _entries(self._embryonic):
+        for key, index, closing, *_ in _entries(self._embryonic):
             if key[16:32] == packed and not closing and key not in promoted:
                 found[index][1].append(key)
         result: dict[Address, tuple[bytes, bytes]] = {}
@@ -256,7 +259,7 @@ class CrtTable:
                 routes = zip(split_keys(keys), ROUTE.iter_unpack(values), strict=True)
                 found.update(
                     key
-                    for key, (_index, closing, created_ns) in routes
+                    for key, (_index, closing, _chooser, created_ns) in routes
                     if key[16:32] == packed and not closing and created_ns > since_ns
                 )
         return len(found)
@@ -267,7 +270,7 @@ class CrtTable:
         promoted: set[bytes] = set()
         rows: list[CrtRow] = []
         for table, established in ((self._established, True), (self._embryonic, False)):
-            for key, index, closing, created_ns in _entries(table):
+            for key, index, closing, chooser, created_ns in _entries(table):
                 if not fits(key) or key in promoted:
                     continue
                 if established:
@@ -283,6 +286,7 @@ class CrtTable:
                         established,
                         closing != 0,
                         created_ns,
+                        chooser,
                     )
                 )
         return rows

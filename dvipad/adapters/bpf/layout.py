@@ -16,7 +16,7 @@ from typing import Final
 
 from dvipad.address import Address, pack, unpack
 
-LAYOUT_VERSION: Final = 6
+LAYOUT_VERSION: Final = 7
 DVIPAS_MAX: Final = 1024
 SERVICES_MAX: Final = 4096
 TARGETS_MAX: Final = 256
@@ -25,6 +25,9 @@ MEMBERS_MAX: Final = 1024
 UPLINKS_MAX: Final = 64
 ENDING_MAX: Final = 256
 FRONT_MAX: Final = 4096
+PREFIXES_MAX: Final = 65536
+TEXTS_MAX: Final = 16384
+TEXT_BYTES: Final = 4096
 THIS_NODE: Final = 0
 """Index of this node in `targets`."""
 TUNNEL_ID: Final = 4780
@@ -34,14 +37,20 @@ DVIPA_COLLECTING: Final = 1
 DVIPA_QUIET: Final = 2
 SERVICE_OFFLOAD: Final = 1
 SERVICE_HELD: Final = 2
+POLICY_BITS: Final = 160
+POLICY_UNSEEN: Final = 0xFFFF_FFFF
+POLICY_NONE: Final = 0xFFFF_FFFE
 
 ADDRESS_SIZE: Final = 16
 CONNECTION: Final = struct.Struct("!16s16sHH")
 """One CRT key: client address, DVIPA, client port, DVIPA port; 36 bytes, network order."""
 
-ROUTE: Final = struct.Struct("=IB3xQ")
-"""One CRT value: target index, closing, created_ns."""
-
+ROUTE: Final = struct.Struct("=IBxHQ")
+"""One CRT value: target index, closing, chooser, created_ns."""
+POLICY_KEY: Final = struct.Struct("=II16s")
+"""``struct policy_key``: prefix length, set, client."""
+TEXT_KEY: Final = struct.Struct("=II")
+"""``struct text_key``: set, part."""
 
 MAPS: Final = (
     "dvipas",
@@ -57,6 +66,10 @@ MAPS: Final = (
     "settings",
     "shared",
     "uplinks",
+    "policies",
+    "policy_rings",
+    "policy_texts",
+    "refused",
     "cursors",
     "sent",
     "totals",
@@ -134,11 +147,13 @@ class Route(ctypes.Structure):
 
     target: int
     closing: int
+    chooser: int
     created_ns: int
     _fields_ = (
         ("target", ctypes.c_uint32),
         ("closing", ctypes.c_uint8),
-        ("pad", ctypes.c_uint8 * 3),
+        ("pad", ctypes.c_uint8),
+        ("chooser", ctypes.c_uint16),
         ("created_ns", ctypes.c_uint64),
     )
 
@@ -198,13 +213,23 @@ class Service(ctypes.Structure):
     slot: int
     flags: int
     ring_len: int
+    policies: int
     ring: ctypes.Array[ctypes.c_uint16]
     _fields_ = (
         ("slot", ctypes.c_uint32),
         ("flags", ctypes.c_uint32),
         ("ring_len", ctypes.c_uint32),
+        ("policies", ctypes.c_uint32),
         ("ring", ctypes.c_uint16 * RING_MAX),
     )
+
+
+class Refused(ctypes.Structure):
+    """``struct refused``: value of `refused`."""
+
+    by_program: int
+    by_worker: int
+    _fields_ = (("by_program", ctypes.c_uint64), ("by_worker", ctypes.c_uint64))
 
 
 class Target(ctypes.Structure):

@@ -30,17 +30,17 @@ from dvipad.adapters.bpf.maps import Map
 from dvipad.adapters.bpf.members import MemberTable
 from dvipad.adapters.bpf.mtu import TunnelMtu, tunnel_mtu
 from dvipad.adapters.bpf.rtnetlink import open_netlink
+from dvipad.adapters.bpf.service_table import ServiceRow, ServiceTable
 from dvipad.adapters.bpf.settings import PlaneSettings, compile_settings
-from dvipad.adapters.bpf.tables import AdoptedDvipa, ServiceRow, ServiceTable, TargetTable
+from dvipad.adapters.bpf.tables import AdoptedDvipa, TargetTable
 from dvipad.adapters.bpf.tally import Tally
 from dvipad.adapters.bpf.tunnel_device import TunnelDevice
 from dvipad.adapters.bpf.xdp import XdpMode
 from dvipad.address import Address, pack, unpack
+from dvipad.core.policy_rows import PolicyRow
 
 REOPENED_NS: Final = 500_000_000
 """A client that opens a port again within this time after a reset is not told from before."""
-
-
 WORKER_S: Final = 0.02
 """So long a worker may take for the SYNs in its hands; one that takes longer is hung, or dead."""
 WORKER_LOOK_S: Final = 0.0002
@@ -62,8 +62,8 @@ class DataPlane:
         self._members = MemberTable(maps["members"], maps["peers"], self._routes, version)
         # Then a SYN for the worker cannot be marked as a multicast (bpf/distribute.bpf.c).
         self._held = device.drops_multicast(settings.uplinks)
-        self._services = ServiceTable(maps, self._targets, self._held)
-        self.tally = Tally(maps, self._services, self._targets)
+        self.distribution = ServiceTable(maps, self._targets, self._held)
+        self.tally = Tally(maps, self.distribution, self._targets)
         ender = Ender(maps["endings"], loaded.program("dvipad_end").fd, self.tally.ended)
         established = CrtMap(maps["established4"], maps["established6"])
         embryonic = CrtMap(maps["embryonic4"], maps["embryonic6"])
@@ -115,7 +115,7 @@ class DataPlane:
         self._ends_here = (
             self._held
             or any(row.role is not Role.OWNER for row in self.dvipas())
-            or any(self.settings.xcf in row.ring for row in self._services.rows())
+            or any(self.settings.xcf in row.targets for row in self.distribution.rows())
         )
         loader.attach(self._object, self._maps["uplinks"], devices, self._ends_here)
         self._device.ensure()
@@ -169,19 +169,13 @@ class DataPlane:
         """Sets what this node is to a DVIPA; packets are treated so from this instant on.
 
         `collecting`: an owner whose CRT is incomplete. `quiet`: an owner to be, that answers no
-        ARP and no NDP yet. `successor`: XCF address of who has a
-        MOVING DVIPA now.
+        ARP and no NDP yet. `successor`: XCF address of who has a MOVING DVIPA now.
         """
         if role is not Role.OWNER:
             self._end_here()
         index = THIS_NODE if successor is None else self._targets.index(successor)
         flags = (DVIPA_COLLECTING if collecting else 0) | (DVIPA_QUIET if quiet else 0)
-        value = Dvipa(
-            role=role,
-            flags=flags,
-            epoch=epoch,
-            successor=index,
-        )
+        value = Dvipa(role=role, flags=flags, epoch=epoch, successor=index)
         self._maps["dvipas"].update(pack(dvipa), bytes(value))
         self._front.set(dvipa, role)
         self._fit_mss()
@@ -194,29 +188,35 @@ class DataPlane:
     # Distribution
 
     def set_service(
-        self, dvipa: Address, port: int, ring: tuple[Address, ...], offload: bool = False
+        self,
+        dvipa: Address,
+        port: int,
+        ring: tuple[Address, ...],
+        offload: bool = False,
+        policies: tuple[PolicyRow, ...] | None = (),
     ) -> None:
         """Distributes a port over a ring of targets, replacing the ring atomically.
 
         Equal targets get connections in proportion to how often they stand in it. `offload`: never
-        ask the queue worker. The own XCF address is this node itself.
+        ask the queue worker. The own XCF address is this node. `policies` None: they stay.
         """
-        if self.settings.xcf in ring:
+        rings = (ring, *(row.ring for row in policies or ()))
+        if any(self.settings.xcf in turns for turns in rings):
             self._end_here()
-        self._services.set(dvipa, port, ring, offload)
+        self.distribution.set(dvipa, port, ring, offload, policies)
         self._fit_mss()
 
     def remove_service(self, dvipa: Address, port: int) -> None:
         """Ends the distribution of a port; its connections go on."""
-        self._services.remove(dvipa, port)
+        self.distribution.remove(dvipa, port)
 
     def services(self) -> tuple[ServiceRow, ...]:
         """All distributed ports."""
-        return self._services.rows()
+        return self.distribution.rows()
 
     def totals(self) -> dict[tuple[Address, int, Address], int]:
         """Connections chosen so far for (DVIPA, port, target)."""
-        return self._services.totals()
+        return self.distribution.totals()
 
     def set_members(self, members: frozenset[Address]) -> None:
         """Sets whose tunnel packets are accepted."""
@@ -291,14 +291,14 @@ class DataPlane:
             return 0
         count = self._crt.purge_target(index)
         if not self._refers_to(target, index):
-            self._services.forget_target(index)
+            self.distribution.slots.forget_target(index)
             self._counts.forget(index)
             self.tally.forget(index)
             self._targets.free(target)
         return count
 
     def _refers_to(self, target: Address, index: int) -> bool:
-        if any(target in row.ring for row in self._services.rows()):
+        if any(target in row.targets for row in self.distribution.rows()):
             return True
         values = (value for _key, value in self._maps["dvipas"].items())
         return any(Dvipa.from_buffer_copy(value).successor == index for value in values)
@@ -343,7 +343,7 @@ class DataPlane:
 
     def used(self) -> dict[str, int]:
         """Entries of tables that user space fills, by the name of the map."""
-        return {"services": self._services.count, "targets": len(self._targets.indexes())}
+        return {"services": self.distribution.count, "targets": len(self._targets.indexes())}
 
     def limits(self) -> dict[str, int]:
         """Room in each map."""

@@ -15,7 +15,8 @@ from typing import Final, TypeAlias
 
 from dvipad.adapters.bpf.crt_map import MAPPED
 from dvipad.adapters.bpf.maps import Map
-from dvipad.adapters.bpf.tables import ServiceTable, TargetTable
+from dvipad.adapters.bpf.service_table import ServiceTable
+from dvipad.adapters.bpf.tables import TargetTable
 from dvipad.address import Address, pack
 
 Row: TypeAlias = tuple[Address, int, Address]
@@ -100,7 +101,7 @@ class Tally:
 
     def rows(self, rows: Sequence[Row]) -> Connections:
         """What is known of `rows`; the same object again is answered faster."""
-        edition = (self._services.edition, self._targets.edition)
+        edition = (self._services.slots.edition, self._targets.edition)
         if rows is not self._rows or edition != self._edition:
             self._rows, self._edition = rows, edition
             keys = (_key(*row[:2], self._targets.find(row[2])) for row in rows)

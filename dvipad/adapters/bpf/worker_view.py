@@ -10,6 +10,7 @@ import ctypes
 import errno
 import mmap
 import time
+from collections.abc import Callable
 from ctypes import byref
 from pathlib import Path
 from typing import Final
@@ -19,19 +20,36 @@ from dvipad.adapters.bpf.layout import (
     RING_MAX,
     SERVICES_MAX,
     TARGETS_MAX,
+    Refused,
     Route,
     Service,
     Settings,
     Shared,
     Target,
     Tunnel,
+    index_key,
 )
-from dvipad.adapters.bpf.libbpf import check, library
+from dvipad.adapters.bpf.libbpf import BpfError, check, library
 from dvipad.adapters.bpf.maps import Map
+from dvipad.adapters.bpf.policy_text import Rows, read_set
+from dvipad.adapters.queue_worker import REFUSED, Chosen
 from dvipad.address import Address, unpack
+from dvipad.core.policy_rows import Request, fits
 
-_MAPS: Final = ("established4", "established6", "embryonic4", "embryonic6", "services")
-_MEMORY: Final = ("settings", "shared", "targets", "cursors", "worker_totals", "sent")
+_MAPS: Final = (
+    "established4",
+    "established6",
+    "embryonic4",
+    "embryonic6",
+    "services",
+    "policy_rings",
+    "policy_texts",
+)
+_MEMORY: Final = ("settings", "shared", "targets", "cursors", "worker_totals", "refused", "sent")
+_SETS_MAX: Final = 1024
+"""Sets of policies that are remembered."""
+_CHANGES_MAX: Final = 3
+"""A set may be replaced while it is looked at, but not again and again."""
 
 
 class WorkerView:
@@ -47,18 +65,23 @@ class WorkerView:
         self._four = (maps["established4"].fd, maps["embryonic4"].fd)
         self._six = (maps["established6"].fd, maps["embryonic6"].fd)
         self._services = maps["services"].fd
+        self._rings = maps["policy_rings"].fd
+        self._sets: dict[int, Rows] = {}
         self._settings = Settings.from_buffer(memory["settings"])
         self._shared = Shared.from_buffer(memory["shared"])
         self._targets = (Target * TARGETS_MAX).from_buffer(memory["targets"])
         self._cursors = (ctypes.c_uint64 * SERVICES_MAX).from_buffer(memory["cursors"])
+        self._refused = (Refused * SERVICES_MAX).from_buffer(memory["refused"])
         self._sent = ctypes.c_uint64.from_buffer(memory["sent"])
         rows = ctypes.c_uint64 * (SERVICES_MAX * TARGETS_MAX)
         self._totals = rows.from_buffer(memory["worker_totals"])
         self._route = Route()
         self._service = Service()
+        self._ring = Service()
         self._new_route = Route()
         self._route_pointer = byref(self._route)
         self._service_pointer = byref(self._service)
+        self._ring_pointer = byref(self._ring)
         self._new_route_pointer = byref(self._new_route)
         self._lookup = library().bpf_map_lookup_elem
         self._update = library().bpf_map_update_elem
@@ -96,6 +119,11 @@ class WorkerView:
         return int.from_bytes(bytes(self._settings.liveness_port), "big")
 
     @property
+    def queue_mark(self) -> int:
+        """Mark of what comes to the worker, and of RSTs that it sends."""
+        return self._settings.queue_mark
+
+    @property
     def seen_mark(self) -> int:
         """Mark of what goes up the local stack."""
         return self._settings.seen_mark
@@ -118,29 +146,63 @@ class WorkerView:
         """Descriptors of the maps (established, embryonic) that have `key`, and its form there."""
         return (self._four, shorten(key)) if is_short(key) else (self._six, key)
 
-    def choose(self, dvipa: bytes, port: int) -> int | None:
-        """The next target index of the service's ring, counted; None when nobody serves it.
+    def choose(self, dvipa: bytes, port: int, request: Callable[[], Request]) -> Chosen | None:
+        """The next target of the service, counted, by the first policy that is for the `request`,
+        or else by the service's own ring; None when nobody serves it.
 
         `dvipa`: 16 bytes.
         """
         key = dvipa + port.to_bytes(2, "big") + b"\0\0"
-        result = self._lookup(self._services, key, self._service_pointer)
-        if result == -errno.ENOENT:
-            return None
-        check(result, "look into the services")
         service = self._service
-        if not 0 < service.ring_len <= RING_MAX:
-            return None
-        slot = service.slot
+        for _ in range(_CHANGES_MAX):
+            result = self._lookup(self._services, key, self._service_pointer)
+            if result == -errno.ENOENT:
+                return None
+            check(result, "look into the services")
+            if not 0 < service.ring_len <= RING_MAX:
+                return None
+            if not service.policies:
+                return self._turn(service)
+            rows = self._rows(service.policies)
+            if rows is None:
+                continue
+            seen = request()
+            slot = next((slot for row, slot in rows if fits(row, seen)), None)
+            if slot is None:
+                return self._turn(service)
+            result = self._lookup(self._rings, index_key(slot), self._ring_pointer)
+            if result == 0:
+                return self._turn(self._ring) if self._ring.ring_len else self._refuse(slot)
+        raise BpfError(errno.EAGAIN, "policies change faster than they can be read")
+
+    def _rows(self, number: int) -> Rows | None:
+        """The policies of a set, each with its slot; None: another one has taken its place."""
+        rows = self._sets.get(number)
+        if rows is None:
+            if len(self._sets) >= _SETS_MAX:
+                self._sets.clear()
+            rows = read_set(self._maps["policy_texts"], number)
+            if rows is not None:
+                self._sets[number] = rows
+        return rows
+
+    def _refuse(self, slot: int) -> Chosen:
+        self._refused[slot].by_worker += 1
+        return Chosen(REFUSED, slot + 1)
+
+    def _turn(self, ring: Service) -> Chosen:
+        """The next of a ring."""
+        slot = ring.slot
         position = self._cursors[slot]
         self._cursors[slot] = position + 1
-        target: int = service.ring[position % service.ring_len]
+        target: int = ring.ring[position % ring.ring_len]
         self._totals[slot * TARGETS_MAX + target] += 1
-        return target
+        return Chosen(target, slot + 1)
 
-    def insert_embryonic(self, key: bytes, target: int) -> None:
+    def insert_embryonic(self, key: bytes, target: int, chooser: int = 0) -> None:
         """Enters a connection that waits for the client's ACK."""
         self._new_route.target = target
+        self._new_route.chooser = chooser
         self._new_route.created_ns = time.monotonic_ns()
         (_established, embryonic), own = self._place(key)
         result = self._update(embryonic, own, self._new_route_pointer, 0)

@@ -1,0 +1,140 @@
+"""Policies in a cluster: labels and lists travel, backups go on by them, files and time change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+
+from dvipad.adapters.lanes import NewestList
+from dvipad.config.model import Hours, Label, Match, Otherwise, Policy, Profile, Subset, Use
+from dvipad.core.effects import SetService
+from dvipad.core.inputs import ListenersChanged, MinuteCame, PoliciesChanged, ProfileChanged
+from dvipad.core.policy_rows import PolicyRow
+from dvipad.wire.codec import decode, encode
+from dvipad.wire.events import DownReason
+from dvipad.wire.framing import FrameDecoder
+from dvipad.wire.messages import VipaEntry, VipaList, policy_sets
+from tests.unit_core_cluster import DVIPA, PROFILES, XCF, Cluster, cluster
+
+RACK_A = Policy("rack a", Match(), Subset(labels=(Label("rack", "a"),)))
+ONLY_T2 = Policy("only t2", Match(), Subset(("t2",)), use=Use.RESTRICT, otherwise=Otherwise.REFUSE)
+ELSEWHERE = replace(ONLY_T2, match=Match(dvipas=(ip_address("203.0.113.2"),)))
+
+
+def rows(made: Cluster, name: str) -> list[tuple[str, list[str]]]:
+    """Policies of the service now, and who they lead to."""
+    last = [each for each in made.of(name, SetService) if isinstance(each, SetService)][-1]
+    names = {xcf: node for node, xcf in XCF.items()}
+    assert last.policies is not None
+    return [(row.name, [names[xcf] for xcf in row.ring]) for row in last.policies]
+
+
+def test_labels_travel_with_what_a_node_says_of_itself() -> None:
+    made = cluster()
+    made.feed("lb1", PoliciesChanged((RACK_A,)))
+    assert rows(made, "lb1") == [("rack a", ["t1"])]
+
+
+def test_a_backup_goes_on_by_the_policies_of_the_owner() -> None:
+    """P6."""
+    made = cluster()
+    made.feed("lb1", PoliciesChanged((RACK_A,)))
+    made.settle()
+    made.end("lb1", DownReason.SILENT)
+    assert rows(made, "lb2") == [("rack a", ["t1"])]
+
+
+def test_its_own_policies_win_if_they_are_about_the_dvipa() -> None:
+    """As its own VIPADISTRIBUTE does."""
+    for own, expected in ((ONLY_T2, ("only t2", ["t2"])), (ELSEWHERE, ("rack a", ["t1"]))):
+        made = cluster()
+        made.feed("lb2", PoliciesChanged((own,)))
+        made.feed("lb1", PoliciesChanged((RACK_A,)))
+        made.settle()
+        made.end("lb1", DownReason.SILENT)
+        assert rows(made, "lb2") == [expected]
+
+
+def test_own_policies_that_are_taken_back_leave_none() -> None:
+    made = cluster()
+    made.feed("lb1", PoliciesChanged((RACK_A,)))
+    made.feed("lb1", PoliciesChanged(()))
+    made.settle()
+    assert rows(made, "lb1") == []
+    made.end("lb1", DownReason.SILENT)
+    assert rows(made, "lb2") == []
+
+
+def test_the_returned_primary_goes_by_its_own_again() -> None:
+    made = cluster()
+    made.feed("lb1", PoliciesChanged((RACK_A,)))
+    made.settle()
+    made.end("lb1", DownReason.SILENT)
+    made.pass_time(made.now_ms + 100)
+    made.start("lb1")
+    made.feed("lb1", PoliciesChanged((ONLY_T2,)))
+    made.pass_time(made.now_ms + 10_000)
+    assert rows(made, "lb1") == [("only t2", ["t2"])]
+
+
+def test_hours_open_and_close() -> None:
+    made = cluster()
+    morning = replace(RACK_A, match=Match(hours=(Hours(480, 720),)))
+    made.feed("lb1", PoliciesChanged((morning,)))
+    assert rows(made, "lb1") == []
+    for minute, expected in ((479, []), (480, [("rack a", ["t1"])]), (719, None), (720, [])):
+        made.done.clear()
+        made.feed("lb1", MinuteCame(minute))
+        if expected is None:
+            assert made.of("lb1", SetService) == [], "nothing changed"
+        elif minute > 479:
+            assert rows(made, "lb1") == expected
+
+
+def test_a_subset_follows_its_listeners() -> None:
+    made = cluster()
+    made.feed("lb1", PoliciesChanged((ONLY_T2,)))
+    made.feed("t2", ListenersChanged(()))
+    made.settle()
+    assert rows(made, "lb1") == [("only t2", [])]
+
+
+def test_a_profile_that_changes_keeps_the_policies() -> None:
+    made = cluster()
+    made.feed("lb1", PoliciesChanged((RACK_A,)))
+    made.feed("lb1", ProfileChanged(Profile()))
+    made.feed("lb1", ProfileChanged(PROFILES["lb1"]))
+    made.pass_time(made.now_ms + 5_000)
+    assert rows(made, "lb1") == [("rack a", ["t1"])]
+
+
+def test_lists_travel_once_for_all_their_dvipas() -> None:
+    others = [ip_address(f"203.0.113.{number}") for number in range(2, 200)]
+    sets = policy_sets(dict.fromkeys(others, (RACK_A, ONLY_T2)) | {DVIPA: (ONLY_T2,)})
+    assert len(sets) == 2
+    entries = tuple(VipaEntry(dvipa, 255, True, True, 1) for dvipa in (DVIPA, *others))
+    sent = VipaList(entries, policies=sets, labels=(Label("rack", "a"),))
+    decoder = FrameDecoder()
+    decoder.feed(encode(sent))
+    frame = decoder.next_frame()
+    assert frame is not None
+    got = decode(frame)
+    assert isinstance(got, VipaList)
+    assert got == sent
+    assert got.rules() == dict.fromkeys(others, (RACK_A, ONLY_T2)) | {DVIPA: (ONLY_T2,)}
+
+
+def test_a_list_that_waited_says_the_newest_policies() -> None:
+    newest = NewestList()
+    entry = VipaEntry(DVIPA, 255, True, True, 2)
+    later = VipaList((entry,), whole=False, policies=policy_sets({DVIPA: (ONLY_T2,)}))
+    waited = VipaList(
+        (replace(entry, epoch=1),), whole=False, policies=policy_sets({DVIPA: (RACK_A,)})
+    )
+    assert newest.instead_of(2, later) == later
+    assert newest.instead_of(1, waited) == later
+
+
+def test_a_row_without_conditions_is_seen_by_the_kernel() -> None:
+    assert not PolicyRow("p").unseen
+    assert PolicyRow("p", interfaces=("eth0",)).unseen
