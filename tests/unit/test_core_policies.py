@@ -10,6 +10,7 @@ from dvipad.config.model import Hours, Label, Match, Otherwise, Policy, Profile,
 from dvipad.core.effects import SetService
 from dvipad.core.inputs import ListenersChanged, MinuteCame, PoliciesChanged, ProfileChanged
 from dvipad.core.policy_rows import PolicyRow
+from dvipad.versions import NEWEST
 from dvipad.wire.codec import decode, encode
 from dvipad.wire.events import DownReason
 from dvipad.wire.framing import FrameDecoder
@@ -115,6 +116,7 @@ def test_lists_travel_once_for_all_their_dvipas() -> None:
     entries = tuple(VipaEntry(dvipa, 255, True, True, 1) for dvipa in (DVIPA, *others))
     sent = VipaList(entries, policies=sets, labels=(Label("rack", "a"),))
     decoder = FrameDecoder()
+    decoder.version = NEWEST
     decoder.feed(encode(sent))
     frame = decoder.next_frame()
     assert frame is not None
