@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvipad.config.check import load, load_files
+from dvipad.config.check import CheckedPolicies, Report, load, load_files
 from dvipad.config.errors import ConfigError
 from dvipad.config.model import (
     Comparison,
@@ -158,6 +158,11 @@ def test_a_node_file_names_policies_and_labels(tmp_path: Path) -> None:
     found = load(node)
     assert [policy.name for policy in found.policies] == ["office", "night"]
     assert found.node.labels == (Label("rack", "a"), Label("size", "2"))
+    assert load_files([tmp_path / "rules.yaml"]) == Report(
+        (CheckedPolicies(tmp_path / "rules.yaml", found.policies),), ()
+    )
+    (tmp_path / "rules.yaml").write_text("policies: [{name: a}]\n")
+    assert "targets is missing" in load_files([tmp_path / "rules.yaml"]).problems[0].message
     (tmp_path / "rules.yaml").write_text("policies: nonsense\n")
     report = load_files([node])
     assert not report.accepted
