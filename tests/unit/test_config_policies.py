@@ -25,7 +25,7 @@ from dvipad.config.model import (
     Subset,
     Use,
 )
-from dvipad.config.policies import POLICIES_MAX, parse_policies
+from dvipad.config.policies import POLICIES_MAX, check_policies, parse_policies
 
 WHOLE = """
 policies:
@@ -89,6 +89,12 @@ def test_every_key() -> None:
             otherwise=Otherwise.REFUSE,
         ),
     )
+
+
+def test_the_example_is_all_right() -> None:
+    found = check_policies(Path(__file__).parents[2] / "config" / "policies.yaml")
+    assert found.problems == ()
+    assert found.policies is not None and len(found.policies) == 3
 
 
 @pytest.mark.parametrize("text", ["", "policies:\n", "policies: []\n", "# nothing\n"])
