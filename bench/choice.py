@@ -34,8 +34,8 @@ CPUS: Final = 0.4
 HOG_CPUS: Final = 0.2
 COST_US: Final = 3_000
 LOAD: Final = 0.7
-"""Of what the targets can do beside the hog."""
-PER_S: Final = LOAD * (3 * CPUS - HOG_CPUS) * 1_000_000 / COST_US
+"""Of what the targets can do beside the hog, measured one by one."""
+CALIBRATION_S: Final = 2
 SETTLE_S: Final = 8
 """The same load, before anything is measured: weights follow, queues have the length they keep."""
 LONGER: Final = 4
@@ -127,9 +127,21 @@ class Farm:
             hog.kill()
             hog.wait()
 
-    def load(self, address: Address, port: int, seconds: float) -> dict[str, float]:
-        """Requests at the rate of this benchmark: what latency.c says of them."""
-        argv = loads.latency_argv(address, port, PER_S, round(seconds))
+    def capacity(self) -> float:
+        """Requests per second that all targets together can do, while the first is busy."""
+        spec = self.cluster.spec
+        addresses = [host.address(spec.family) for host in targets_of(spec)]
+        with self.hogged():
+            return sum(
+                loads.requests_per_s(
+                    self.cluster, address, PORTS["basewlm"], CALIBRATION_S, new_connections=True
+                )
+                for address in addresses
+            )
+
+    def load(self, address: Address, port: int, rate: float, seconds: float) -> dict[str, float]:
+        """Requests at that rate: what latency.c says of them."""
+        argv = loads.latency_argv(address, port, rate, round(seconds))
         done = self.cluster.run(CLIENT, argv, timeout_s=seconds + loads.SPARE_S)
         return loads.parse_latency(done.stdout)
 
@@ -142,19 +154,18 @@ def run(rounds: int, seconds: int, family: int) -> tuple[list[Figure], list[dict
     own = replace(plain, prefix=PREFIX, profiles={BOX: profile_text(plain)})
     samples: list[dict[str, Any]] = []
     with Farm(own, daemons=True) as dvipad, Farm(plain, daemons=False) as other:
-        names = list(PORTS)
+        names, rate = list(PORTS), LOAD * dvipad.capacity()
         for turn in range(rounds):
             for place in range(len(names)):
                 name = names[(turn + place) % len(names)]
-                sample = _measure(
-                    name, dvipad if name in ("roundrobin", "basewlm") else other, LONGER * seconds
-                )
+                farm = other if name == "haproxy_leastconn" else dvipad
+                sample = _measure(name, farm, rate, LONGER * seconds)
                 say(f"choice {turn + 1}/{rounds}: {name}: {sample}")
                 samples.append({"rival": name, "round": turn + 1, "values": sample})
-    return figures(samples), samples
+    return figures(samples, rate), samples
 
 
-def _measure(name: str, farm: Farm, seconds: int) -> dict[str, float]:
+def _measure(name: str, farm: Farm, rate: float, seconds: int) -> dict[str, float]:
     cluster, port = farm.cluster, PORTS[name]
     with ExitStack() as stack:
         address = cluster.spec.dvipa()
@@ -164,9 +175,9 @@ def _measure(name: str, farm: Farm, seconds: int) -> dict[str, float]:
             proxy = HAProxy(cluster, BOX, {port: servers}, balance="leastconn")
             stack.callback(proxy.stop)
         stack.enter_context(farm.hogged())
-        farm.load(address, port, SETTLE_S)
+        farm.load(address, port, rate, SETTLE_S)
         before = _given(cluster, port)
-        found = farm.load(address, port, seconds)
+        found = farm.load(address, port, rate, seconds)
         given = [after - early for after, early in zip(_given(cluster, port), before, strict=True)]
     share = given[0] / sum(given) if sum(given) else 0.0
     return {
@@ -185,9 +196,9 @@ def _given(cluster: Cluster, port: int) -> list[int]:
     return [row["total"] for row in sorted(rows, key=lambda row: str(row["name"]))]
 
 
-def figures(samples: list[dict[str, Any]]) -> list[Figure]:
+def figures(samples: list[dict[str, Any]], rate: float) -> list[Figure]:
     """Medians of the rounds, ratios of them, and what failed in all."""
-    found = [Figure("choice.rate", PER_S, "req/s")]
+    found = [Figure("choice.rate", rate, "req/s")]
     for key in ("p50", "p99"):
         medians = {}
         for name in PORTS:

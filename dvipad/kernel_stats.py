@@ -158,4 +158,6 @@ def _choices(plane: Mapping[str, int], queue: Mapping[str, int]) -> list[tuple[s
         ("kernel", "offload", offload),
         ("none", "no service", plane["no_service"] + queue.get("no_service", 0)),
         ("none", "no target", queue.get("no_target", 0)),
+        ("none", "refused", plane["refused"] + queue.get("refused", 0)),
+        ("none", "policy unseen", plane["policy_unseen"]),
     ]

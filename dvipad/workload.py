@@ -46,11 +46,15 @@ class Workload:
         loop = asyncio.get_running_loop()
         interval_s = self._daemon.config.workload.interval_ms / 1000
         diag = InetDiag()
+        listeners: Listeners = {}
         try:
             while True:
                 self._now.clear()
                 ports, announced = self._ports(), self._announced()
-                listeners = await loop.run_in_executor(self._thread, _listeners, diag, ports)
+                with contextlib.suppress(OSError):  # not now: they are what they were
+                    listeners = await loop.run_in_executor(
+                        self._thread, diag.listener_cgroups, ports
+                    )
                 weights = await loop.run_in_executor(
                     self._thread, self.agent.look, listeners, announced
                 )
@@ -85,10 +89,3 @@ class Workload:
     def close(self) -> None:
         """After `run` has ended."""
         self._thread.shutdown(wait=False)
-
-
-def _listeners(diag: InetDiag, ports: frozenset[int]) -> Listeners:
-    """Cgroups of the listeners on `ports`; none when the kernel cannot list them now."""
-    with contextlib.suppress(OSError):
-        return diag.listener_cgroups(ports) if ports else {}
-    return {}

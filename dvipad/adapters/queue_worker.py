@@ -69,6 +69,10 @@ REFUSED: Final = -1
 """In place of a target: a policy refuses the request."""
 
 
+Ask: TypeAlias = Callable[[bool], Request]
+"""Tells what policies see of a request; the argument: whether some of them look closely."""
+
+
 class View(Protocol):
     """What a decision needs of the data plane; ``WorkerView`` is the real one."""
 
@@ -79,7 +83,7 @@ class View(Protocol):
     def lookup_route(self, key: bytes) -> tuple[int, bool] | None:
         """Target index of a connection in the CRT, and whether it is closing."""
 
-    def choose(self, dvipa: bytes, port: int, request: Callable[[], Request]) -> Chosen | None:
+    def choose(self, dvipa: bytes, port: int, request: Ask) -> Chosen | None:
         """The next target of a service, None when nobody serves it; `request` tells what policies
         look at."""
 
@@ -236,8 +240,8 @@ class Worker:
             state.malformed += 1
             return True
 
-        def request() -> Request:
-            return request_of(payload, syn, _interface(packet))
+        def request(closely: bool) -> Request:
+            return request_of(payload, syn, (lambda: _interface(packet)) if closely else None)
 
         known = view.lookup_route(syn.key)
         decision = decide(known, lambda: view.choose(syn.dvipa, syn.port, request))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,11 +66,15 @@ def parse_syn(packet: bytes) -> Syn | None:
     return Syn(key, dvipa, port, version, len(packet) >= total, start, start + header)
 
 
-def request_of(packet: bytes, syn: Syn, interface: str) -> Request:
-    """What policies see of the SYN in `packet`, which came in by `interface`."""
+def request_of(packet: bytes, syn: Syn, interface: Callable[[], str] | None) -> Request:
+    """What policies see of the SYN in `packet`; `interface` names the one that it came in by. None:
+    nobody looks closely."""
     traffic_class = packet[1] if syn.version == 4 else packet[0] << 4 & 0xF0 | packet[1] >> 4
+    client = unpack(syn.key[:16])
+    if interface is None:
+        return Request(client, traffic_class >> 2)
     window = int.from_bytes(packet[syn.start + 14 : syn.start + 16], "big")
     options = packet[syn.start + _TCP_BYTES : syn.data]
     hops_left = packet[_HOPS_LEFT[syn.version]]
     device = device_of(hops_left, window, options)
-    return Request(unpack(syn.key[:16]), traffic_class >> 2, interface, device)
+    return Request(client, traffic_class >> 2, interface(), device)

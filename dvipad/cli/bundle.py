@@ -54,16 +54,17 @@ REPORTS: Final[dict[str, dict[str, Any]]] = {
     "view": {"command": "view"},
     "counters": {"command": "counters"},
     "config": {"command": "config"},
+    "policies": {"command": "policies"},
     "events": {"command": "events", "after": 0},
     "crt": {"command": "crt", "limit": CRT_ROWS},
 }
 _CLIENTS: Final = ("ip-neighbours",)
 _EPILOG: Final = f"""\
-In the bundle: versions, configuration, what the daemon reports (view, counters, events, the first
-{CRT_ROWS} connections), addresses, routes, rules, neighbours, filters, eBPF programs, sysctls, and
-the journal of the units. It says so where the daemon does not answer, or a command is missing.
-Values of keys that are called secret, password, token, key …, PEM blocks and logins of URLs are
-removed.
+In the bundle: versions, configuration, what the daemon reports (view, counters, policies, events,
+the first {CRT_ROWS} connections), addresses, routes, rules, neighbours, filters, eBPF programs,
+sysctls, and the journal of the units. It says so where the daemon does not answer, or a command is
+missing. Values of keys that are called secret, password, token, key …, PEM blocks and logins of
+URLs are removed.
 
   dvipactl support-bundle
   dvipactl support-bundle --no-addresses /tmp/bug.tar.gz    without addresses of clients
@@ -128,16 +129,17 @@ def contents(socket: Path, node: Path, no_addresses: bool) -> Iterator[tuple[str
     """Name and text of each file, secrets included."""
     with Progress() as progress:
         yield "version.txt", f"dvipad {__version__}\nPython {platform.python_version()}\n"
-        profile = None
+        files: dict[str, str | None] = {}
         for name, request in REPORTS.items():
             progress.say(f"support bundle: {name}")
             text, answer = _report(socket, request, no_addresses)
             if name == "config" and answer:
-                profile = answer["node"]["profile"]
+                files = {key: answer["node"][key] for key in ("profile", "policies")}
             yield f"daemon/{name}.json", text
         yield "config/node.yaml", _file(node)
-        if profile is not None:
-            yield "config/profile", _file(Path(profile))
+        for key, path in files.items():
+            if path is not None:
+                yield f"config/{key}", _file(Path(path))
         yield "os-release", _file(Path("/etc/os-release"))
         for name, command in COMMANDS.items():
             if no_addresses and name in _CLIENTS:

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, TextIO, cast
 
-from dvipad.config.check import CheckedProfile, load_files
+from dvipad.config.check import CheckedNode, CheckedProfile, load_files
 from dvipad.config.errors import errors
 from dvipad.config.show import show_node, show_profile
 
@@ -28,9 +28,10 @@ _WORK: Final = {
 
 _EPILOG: Final = """\
 files:
-  A name that ends in .yaml or .yml is a node file: who this node is, its uplinks, its peers.
+  A name that ends in .yaml or .yml is a node file: who this node is, its uplinks, its peers; or, if
+  it has a list of policies, says which targets serve which requests (dvipad.policies(5)).
   Any other name is a profile: which addresses (DVIPAs) this node owns, backs up, distributes.
-  A node file is checked together with the profile that it names.
+  A node file is checked together with the profile and the policies that it names.
 
 examples:
   dvipad --check /etc/dvipad/node.yaml       is it all right? (changes nothing, needs no root)
@@ -182,7 +183,7 @@ def _show(paths: list[Path]) -> int:
         if isinstance(file, CheckedProfile):
             if file.profile is not None:
                 print(show_profile(file.profile), end="")
-        elif file.node is not None:
+        elif isinstance(file, CheckedNode) and file.node is not None:
             print(show_node(file.node), end="")
     return OK if report.accepted else REFUSED
 

@@ -10,11 +10,11 @@ from typing import Final, TypeAlias
 from dvipad.config.errors import ConfigError, Problem, Severity, errors, in_order
 from dvipad.config.model import Backup, Define, Policy, Position, Profile
 from dvipad.config.node import NodeConfig, check_node
-from dvipad.config.policies import check_policies
+from dvipad.config.policies import are_policies, check_policies
 from dvipad.config.profile import check_profile
 
 YAML_SUFFIXES: Final = (".yaml", ".yml")
-"""How a node file is told from a profile."""
+"""How a node file, or policies, are told from a profile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,15 @@ class CheckedNode:
     policies: tuple[Policy, ...] | None = None
 
 
-Checked: TypeAlias = CheckedProfile | CheckedNode
+@dataclass(frozen=True, slots=True)
+class CheckedPolicies:
+    """A policies file; None when it has errors."""
+
+    path: Path
+    policies: tuple[Policy, ...] | None
+
+
+Checked: TypeAlias = CheckedProfile | CheckedNode | CheckedPolicies
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +70,18 @@ class Configuration:
 
 
 def load_files(paths: Iterable[Path]) -> Report:
-    """Reads and checks all of `paths`: node files by their suffix, profiles otherwise.
+    """Reads and checks all of `paths`: node files and policies by their suffix, profiles otherwise.
 
     The files that a node file names are read and checked with it. Never raises.
     """
     problems: list[Problem] = []
     files: list[Checked] = []
     for path in paths:
-        if path.suffix.lower() in YAML_SUFFIXES:
+        if path.suffix.lower() in YAML_SUFFIXES and are_policies(path):
+            rules = check_policies(path)
+            problems += rules.problems
+            files.append(CheckedPolicies(path, rules.policies))
+        elif path.suffix.lower() in YAML_SUFFIXES:
             files.append(_check_node_file(path, problems))
         else:
             parsed = check_profile(path)

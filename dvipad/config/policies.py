@@ -77,6 +77,18 @@ def check_policies(path: Path) -> ParsedPolicies:
     return ParsedPolicies(None if problems else parsed.policies, problems)
 
 
+def are_policies(path: Path) -> bool:
+    """Whether a YAML file is one of policies: in a node file the same key names such a file."""
+    source = read_source(path)
+    root = None if source.text is None else Document(source.file).compose(source.text)
+    if not isinstance(root, yaml.MappingNode):
+        return False
+    return any(
+        key.value == "policies" and isinstance(value, yaml.SequenceNode)
+        for key, value in root.value
+    )
+
+
 def parse_policies(text: str, file: str) -> ParsedPolicies:
     """The policies in `text`, in their order. Never raises."""
     document = Document(file)

@@ -26,6 +26,11 @@ class PolicyRow:
     targets: int = 0
 
     @property
+    def looks_closely(self) -> bool:
+        """Whether it looks at what costs time to find out: see `Request`."""
+        return bool(self.interfaces or self.devices)
+
+    @property
     def unseen(self) -> bool:
         """Whether it looks at what the kernel's own choice does not see."""
         return bool(self.dscps or self.interfaces or self.devices)
@@ -33,7 +38,8 @@ class PolicyRow:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What there is to see of a connection request."""
+    """What there is to see of a connection request; `interface` and `device` are told to those who
+    look closely."""
 
     client: Address
     dscp: int = 0

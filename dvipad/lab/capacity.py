@@ -20,6 +20,8 @@ from dvipad.lab.spec import LabError
 
 PERIOD_US: Final = 20_000
 """A host that has spent its share waits for the next period: short, as if it had a slower CPU."""
+MAX_WEIGHT: Final = 10_000
+MAX_SHARES: Final = 262_144
 END_S: Final = 5.0
 _ENTER: Final = 'for group in $GROUPS_OF_LAB; do echo $$ >"$group/cgroup.procs"; done; exec "$@"'
 
@@ -53,8 +55,17 @@ class Capacity:
         if limits is None:
             with suppress(OSError):  # it may be so already
                 (self._folders[0].parent / "cgroup.subtree_control").write_text("+cpu")
+        if around is None:
+            self._prefer(limits is None)
         if cpus is not None:
             self._limit(round(cpus * PERIOD_US), limits is None)
+
+    def _prefer(self, unified: bool) -> None:
+        """What is in it has what it may use, whatever else runs on this machine."""
+        if unified:
+            (self._folders[0] / "cpu.weight").write_text(str(MAX_WEIGHT))
+        else:
+            (self._folders[1] / "cpu.shares").write_text(str(MAX_SHARES))
 
     def _limit(self, quota_us: int, unified: bool) -> None:
         if unified:

@@ -160,8 +160,8 @@ NODE: Final = (
         "syn_choices",
         "Who decided new connections, and why. worker: asked. kernel: by itself, for OFFLOAD, "
         "or because the worker's beat was stale, it was dead, its window was full, or more SYNs "
-        "came than its budget. none: left to the local stack, which refuses, for no service, or "
-        "dropped for no target",
+        "came than its budget. none: left to the local stack, which refuses, for no service; "
+        "refused by a policy; dropped for no target, or for a policy that only the worker sees",
         "by",
         "why",
     ),

@@ -224,7 +224,7 @@ def worker(four: Bench) -> Iterator[WorkerView]:
 
 def _asked(view: WorkerView, request: Request) -> Callable[[], Address | int | None]:
     def ask() -> Address | int | None:
-        found = view.choose(pack(DVIPA[request.client.version]), PORT, lambda: request)
+        found = view.choose(pack(DVIPA[request.client.version]), PORT, lambda _: request)
         if found is None or found.target == REFUSED:
             return found if found is None else REFUSED
         return view.target(found.target)

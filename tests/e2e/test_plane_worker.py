@@ -54,7 +54,7 @@ def test_a_syn_for_the_worker_is_marked_and_passes(queued: tuple[Bench, WorkerVi
     assert (result.verdict, result.packet, made.counted()) == (PASS, packet, {"queued": 1})
     assert struct.unpack_from("=I", result.context, 8) == (made.plane.settings.queue_mark,)
     assert worker.undecided() == 1
-    chosen = worker.choose(pack(DVIPA[6]), PORT, lambda: Request(CLIENT[6]))
+    chosen = worker.choose(pack(DVIPA[6]), PORT, lambda _: Request(CLIENT[6]))
     assert chosen is not None
     index = chosen.target
     assert worker.target(index) == TARGETS[4][0]

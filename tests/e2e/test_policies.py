@@ -327,7 +327,7 @@ def test_the_kernels_own_choice(make_cluster: MakeCluster, family: int) -> None:
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_backup_goes_on_by_them(make_cluster: MakeCluster, tmp_path: Path, family: int) -> None:
     """P6: after a takeover every row holds, by the policies that came with the VIPA list; back at
-    its primary, which reads its file, too. A signal has it read again."""
+    its primary, which reads its file, too. A signal has it read again, a crash changes nothing."""
     file = tmp_path / "policies.yaml"
     file.write_text(rules({"targets": {"nodes": ["t1"]}}))
     settings = {**HOSTS, "lb1": {"policies": str(file)}}
@@ -352,6 +352,14 @@ def test_a_backup_goes_on_by_them(make_cluster: MakeCluster, tmp_path: Path, fam
         )  # fmt: skip
         cluster.signal_daemon("lb1", signal.SIGHUP)
         cluster.wait_until(lambda: len(known(cluster, "lb1")) == 3, 5, "lb1 has read its file")
+        wait_until_carried_out(cluster, "lb1")
+        holds()
+        cluster.signal_daemon("lb1", signal.SIGKILL, workers=True)
+        cluster.wait_until(lambda: not cluster.daemon_alive("lb1"), 5, "the daemon is dead")
+        assert who(cluster) == {"t1": 3, "t2": 3}, "the kernel goes on by them"
+        cluster.start_daemon("lb1")
+        cluster.wait_ready(["lb1"])
+        wait_for_targets(cluster, "lb1", 6)
         wait_until_carried_out(cluster, "lb1")
         holds()
         cluster.fail("lb1")

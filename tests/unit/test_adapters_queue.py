@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
@@ -19,6 +18,7 @@ from dvipad.adapters.bpf.layout import connection_key
 from dvipad.adapters.queue_counters import QueueState
 from dvipad.adapters.queue_worker import (
     REFUSED,
+    Ask,
     Chosen,
     Decision,
     Way,
@@ -56,7 +56,7 @@ class Tables:
     def lookup_route(self, key: bytes) -> tuple[int, bool] | None:
         return self.routes.get(key)
 
-    def choose(self, dvipa: bytes, port: int, request: Callable[[], Request]) -> Chosen | None:
+    def choose(self, dvipa: bytes, port: int, request: Ask) -> Chosen | None:
         if not self.ring:
             return None
         self.position += 1
@@ -257,8 +257,9 @@ def test_what_policies_see_of_a_packet(version: Literal[4, 6]) -> None:
     packet = bytes(ip / segment)
     parsed = parse_syn(packet)
     assert parsed is not None
-    seen = request_of(packet, parsed, "eth0")
+    seen = request_of(packet, parsed, lambda: "eth0")
     assert seen == Request(ip_address(client), 46, "eth0", Device.LINUX)
+    assert request_of(packet, parsed, None) == Request(ip_address(client), 46)
 
 
 def test_no_service_is_left_to_the_kernel() -> None:

@@ -80,7 +80,7 @@ def test_choice_tells_ratios_and_shares() -> None:
             ("haproxy_leastconn", {"p50": 5.0, "p99": 25.0, "failed": 0.0, "share": 0.0}),
         )
     ]
-    lines = [figure.line() for figure in choice.figures(samples)]
+    lines = [figure.line() for figure in choice.figures(samples, 180.0)]
     assert "choice.p99_basewlm_vs_roundrobin 0.2 ratio" in lines
     assert "choice.p99_basewlm_vs_haproxy_leastconn 0.8 ratio" in lines
     assert "choice.failed_roundrobin 3 requests" in lines

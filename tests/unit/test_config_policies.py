@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvipad.config.check import load, load_files
+from dvipad.config.check import CheckedPolicies, Report, load, load_files
 from dvipad.config.errors import ConfigError
 from dvipad.config.model import (
     Comparison,
@@ -25,7 +25,7 @@ from dvipad.config.model import (
     Subset,
     Use,
 )
-from dvipad.config.policies import POLICIES_MAX, parse_policies
+from dvipad.config.policies import POLICIES_MAX, check_policies, parse_policies
 
 WHOLE = """
 policies:
@@ -89,6 +89,12 @@ def test_every_key() -> None:
             otherwise=Otherwise.REFUSE,
         ),
     )
+
+
+def test_the_example_is_all_right() -> None:
+    found = check_policies(Path(__file__).parents[2] / "config" / "policies.yaml")
+    assert found.problems == ()
+    assert found.policies is not None and len(found.policies) == 3
 
 
 @pytest.mark.parametrize("text", ["", "policies:\n", "policies: []\n", "# nothing\n"])
@@ -158,6 +164,11 @@ def test_a_node_file_names_policies_and_labels(tmp_path: Path) -> None:
     found = load(node)
     assert [policy.name for policy in found.policies] == ["office", "night"]
     assert found.node.labels == (Label("rack", "a"), Label("size", "2"))
+    assert load_files([tmp_path / "rules.yaml"]) == Report(
+        (CheckedPolicies(tmp_path / "rules.yaml", found.policies),), ()
+    )
+    (tmp_path / "rules.yaml").write_text("policies: [{name: a}]\n")
+    assert "targets is missing" in load_files([tmp_path / "rules.yaml"]).problems[0].message
     (tmp_path / "rules.yaml").write_text("policies: nonsense\n")
     report = load_files([node])
     assert not report.accepted

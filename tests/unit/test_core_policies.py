@@ -6,15 +6,34 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from dvipad.adapters.lanes import NewestList
-from dvipad.config.model import Hours, Label, Match, Otherwise, Policy, Profile, Subset, Use
+from dvipad.config.model import (
+    Comparison,
+    Condition,
+    DistMethod,
+    Hours,
+    Label,
+    Match,
+    Otherwise,
+    Policy,
+    Profile,
+    Subset,
+    Use,
+)
+from dvipad.core.distributor import REWEIGH_MS
 from dvipad.core.effects import SetService
-from dvipad.core.inputs import ListenersChanged, MinuteCame, PoliciesChanged, ProfileChanged
+from dvipad.core.inputs import (
+    ListenersChanged,
+    Measured,
+    MinuteCame,
+    PoliciesChanged,
+    ProfileChanged,
+)
 from dvipad.core.policy_rows import PolicyRow
 from dvipad.versions import NEWEST
 from dvipad.wire.codec import decode, encode
 from dvipad.wire.events import DownReason
 from dvipad.wire.framing import FrameDecoder
-from dvipad.wire.messages import VipaEntry, VipaList, policy_sets
+from dvipad.wire.messages import VipaEntry, VipaList, Weights, policy_sets
 from tests.unit_core_cluster import DVIPA, PROFILES, XCF, Cluster, cluster
 
 RACK_A = Policy("rack a", Match(), Subset(labels=(Label("rack", "a"),)))
@@ -27,7 +46,7 @@ def rows(made: Cluster, name: str) -> list[tuple[str, list[str]]]:
     last = [each for each in made.of(name, SetService) if isinstance(each, SetService)][-1]
     names = {xcf: node for node, xcf in XCF.items()}
     assert last.policies is not None
-    return [(row.name, [names[xcf] for xcf in row.ring]) for row in last.policies]
+    return [(row.name, sorted({names[xcf] for xcf in row.ring})) for row in last.policies]
 
 
 def test_labels_travel_with_what_a_node_says_of_itself() -> None:
@@ -98,6 +117,47 @@ def test_a_subset_follows_its_listeners() -> None:
     made.feed("t2", ListenersChanged(()))
     made.settle()
     assert rows(made, "lb1") == [("only t2", [])]
+
+
+def test_a_subset_follows_what_is_measured() -> None:
+    """P1: made at run time from measured values; what is not known meets no condition."""
+    made = cluster()
+    above = Subset(conditions=(Condition("weight", Comparison.MORE, 40),))
+    made.feed("lb1", PoliciesChanged((replace(RACK_A, subset=above, otherwise=Otherwise.REFUSE),)))
+    assert rows(made, "lb1") == [("rack a", [])]
+    for weights, expected in (
+        ({"t1": 41, "t2": 40}, ["t1"]),
+        ({"t1": 20, "t2": 64}, ["t2"]),
+        ({"t1": 50}, ["t1", "t2"]),
+        ({"t1": 0, "t2": 0}, []),
+    ):
+        for name, weight in weights.items():
+            made.feed(name, Measured(Weights(60_000, weight, 2000)))
+        made.settle()
+        made.pass_time(made.now_ms + 2 * REWEIGH_MS)
+        assert rows(made, "lb1") == [("rack a", expected)]
+
+
+def test_a_threshold_is_of_the_weight_that_turns_go_by() -> None:
+    """With a method that follows measured weights, scaled by the capacity of the nodes."""
+    base = {
+        name: replace(
+            profile,
+            distributes=tuple(
+                replace(row, method=DistMethod.BASEWLM) for row in profile.distributes
+            ),
+        )
+        for name, profile in PROFILES.items()
+    }
+    made = Cluster("lb1", "lb2", "t1", "t2", profiles=base)
+    made.pass_time(10_000)
+    refusing = replace(RACK_A, subset=Subset(), threshold=30, otherwise=Otherwise.REFUSE)
+    made.feed("lb1", PoliciesChanged((refusing,)))
+    made.feed("t1", Measured(Weights(60_000, 50, 4000)))
+    made.feed("t2", Measured(Weights(60_000, 50, 2000)))
+    made.settle()
+    made.pass_time(made.now_ms + 2 * REWEIGH_MS)
+    assert rows(made, "lb1") == [("rack a", ["t1"])]
 
 
 def test_a_profile_that_changes_keeps_the_policies() -> None:

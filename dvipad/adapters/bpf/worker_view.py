@@ -10,7 +10,6 @@ import ctypes
 import errno
 import mmap
 import time
-from collections.abc import Callable
 from ctypes import byref
 from pathlib import Path
 from typing import Final
@@ -32,9 +31,9 @@ from dvipad.adapters.bpf.layout import (
 from dvipad.adapters.bpf.libbpf import BpfError, check, library
 from dvipad.adapters.bpf.maps import Map
 from dvipad.adapters.bpf.policy_text import Rows, read_set
-from dvipad.adapters.queue_worker import REFUSED, Chosen
+from dvipad.adapters.queue_worker import REFUSED, Ask, Chosen
 from dvipad.address import Address, unpack
-from dvipad.core.policy_rows import Request, fits
+from dvipad.core.policy_rows import fits
 
 _MAPS: Final = (
     "established4",
@@ -66,7 +65,7 @@ class WorkerView:
         self._six = (maps["established6"].fd, maps["embryonic6"].fd)
         self._services = maps["services"].fd
         self._rings = maps["policy_rings"].fd
-        self._sets: dict[int, Rows] = {}
+        self._sets: dict[int, tuple[Rows, bool]] = {}
         self._settings = Settings.from_buffer(memory["settings"])
         self._shared = Shared.from_buffer(memory["shared"])
         self._targets = (Target * TARGETS_MAX).from_buffer(memory["targets"])
@@ -146,7 +145,7 @@ class WorkerView:
         """Descriptors of the maps (established, embryonic) that have `key`, and its form there."""
         return (self._four, shorten(key)) if is_short(key) else (self._six, key)
 
-    def choose(self, dvipa: bytes, port: int, request: Callable[[], Request]) -> Chosen | None:
+    def choose(self, dvipa: bytes, port: int, request: Ask) -> Chosen | None:
         """The next target of the service, counted, by the first policy that is for the `request`,
         or else by the service's own ring; None when nobody serves it.
 
@@ -163,10 +162,11 @@ class WorkerView:
                 return None
             if not service.policies:
                 return self._turn(service)
-            rows = self._rows(service.policies)
-            if rows is None:
+            found = self._rows(service.policies)
+            if found is None:
                 continue
-            seen = request()
+            rows, closely = found
+            seen = request(closely)
             slot = next((slot for row, slot in rows if fits(row, seen)), None)
             if slot is None:
                 return self._turn(service)
@@ -175,16 +175,18 @@ class WorkerView:
                 return self._turn(self._ring) if self._ring.ring_len else self._refuse(slot)
         raise BpfError(errno.EAGAIN, "policies change faster than they can be read")
 
-    def _rows(self, number: int) -> Rows | None:
-        """The policies of a set, each with its slot; None: another one has taken its place."""
-        rows = self._sets.get(number)
-        if rows is None:
+    def _rows(self, number: int) -> tuple[Rows, bool] | None:
+        """The policies of a set, each with its slot, and whether one of them looks closely; None:
+        another set has taken its place."""
+        known = self._sets.get(number)
+        if known is None:
             if len(self._sets) >= _SETS_MAX:
                 self._sets.clear()
             rows = read_set(self._maps["policy_texts"], number)
-            if rows is not None:
-                self._sets[number] = rows
-        return rows
+            if rows is None:
+                return None
+            known = self._sets[number] = (rows, any(row.looks_closely for row, _ in rows))
+        return known
 
     def _refuse(self, slot: int) -> Chosen:
         self._refused[slot].by_worker += 1
