@@ -293,9 +293,9 @@ def test_policies_change_under_load(cluster: Cluster) -> None:
     follow(cluster)
 
 
-@pytest.mark.parametrize("family", [4, 6])
-def test_the_kernels_own_choice(make_cluster: MakeCluster, family: int) -> None:
+def test_the_kernels_own_choice(make_cluster: MakeCluster) -> None:
     """Without the worker: by addresses; what it cannot see is passed over, or waits; a RST."""
+    family = 6  # of both: tests/e2e/test_plane_policies.py
     plain = LabSpec(family=family)
     profile = (profile_text(plain, plain.host("lb1")) or "").replace(
         "VIPADISTRIBUTE", "VIPADISTRIBUTE OFFLOAD"
