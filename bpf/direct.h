@@ -49,12 +49,13 @@ static __always_inline bool one_hop_less(struct __sk_buff *skb, __u32 version)
 static __always_inline bool from_peer(struct __sk_buff *skb, const struct address *client)
 {
 	struct ethhdr *ethernet = linear_bytes(skb, 0, sizeof(*ethernet));
+	struct address key = *client; /* 6.1 takes no key from where an argument points */
 	struct link_address sender = {};
 
 	if (!ethernet)
 		return false;
 	__builtin_memcpy(sender.mac, ethernet->h_source, sizeof(sender.mac));
-	return bpf_map_lookup_elem(&peers, &sender) && !bpf_map_lookup_elem(&members, client);
+	return bpf_map_lookup_elem(&peers, &sender) && !bpf_map_lookup_elem(&members, &key);
 }
 
 /* A packet that reached a hidden DVIPA without a tunnel: is it for a connection that is here? The

@@ -53,8 +53,12 @@ static __always_inline bool is_announced(const struct dvipa *dvipa)
 __noinline int answer_for(struct __sk_buff *skb, const struct address *address,
 			  enum counter hidden)
 {
-	struct dvipa *dvipa = address ? bpf_map_lookup_elem(&dvipas, address) : NULL;
+	struct address key = {};
+	struct dvipa *dvipa;
 
+	if (address)
+		key = *address; /* 6.1 takes no key from where an argument points */
+	dvipa = bpf_map_lookup_elem(&dvipas, &key);
 	if (!dvipa)
 		return PASS;
 	if (!is_announced(dvipa)) {

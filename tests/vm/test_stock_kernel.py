@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from dvipad.adapters.bpf.layout import Tunnel
 from dvipad.adapters.features import detect
 from dvipad.adapters.rules import Backend
+from tests.e2e.plane_network import bench
 
 pytestmark = pytest.mark.e2e
 
@@ -24,6 +26,12 @@ def test_nothing_is_missing() -> None:
     assert features.missing == ()
     assert features.tracepoint
     assert features.queue is Backend.NFT
+
+
+def test_the_verifier_takes_the_programs() -> None:
+    """It refuses what later ones take: keys of maps behind a function's argument, larger frames."""
+    with bench("192.0.2.1", tunnel=Tunnel.VXLAN) as made:
+        assert made.plane.counters()
 
 
 def test_the_nft_queue_expression_comes_from_its_module() -> None:
