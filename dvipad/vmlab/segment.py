@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from dvipad.vmlab.guest_kernel import GuestKernel, VmError, first_files
+from dvipad.vmlab.job import FOLDER
 from dvipad.vmlab.machine import DIE_WITH_PARENT, KERNEL_LINE, process
 
 BOOT: Final = Path(__file__).with_name("boot.sh")
@@ -20,8 +21,9 @@ BOOT_MODULES: Final = (
     *("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "ext4"),
 )
 MEMORY_MB: Final = 512
+LOGS: Final = FOLDER / "logs"
 BOOT_TIMEOUT_S: Final = 600.0
-COMMAND_TIMEOUT_S: Final = 180.0
+COMMAND_TIMEOUT_S: Final = 600.0
 POLL_S: Final = 0.1
 READ_BYTES: Final = 65536
 
@@ -49,7 +51,6 @@ class Shell:
     def booted(self, timeout_s: float) -> None:
         """Wait until the machine has booted; raises :class:`VmError` when it does not."""
         self._await(b"lab-shell ready", time.monotonic() + timeout_s)
-        self.run("stty -F /dev/hvc1 raw -echo")  # systemd resets a terminal that it opens
 
     def run(self, script: str, timeout_s: float = COMMAND_TIMEOUT_S) -> tuple[int, str]:
         """Exit status of `script` and what it printed, both outputs together."""
@@ -108,12 +109,14 @@ def segment(
     kernel: GuestKernel, disk: Path, names: Sequence[str], client: str, files: Sequence[Path]
 ) -> Iterator[Segment]:
     """Machines called `names` with the interface eth0, and a client with the address `client`
-    (with its prefix length). `files` are in the home folder of root. At the end nothing is left.
+    (with its prefix length). `files` are in the home folder of root. At the end nothing is left
+    but `LOGS`: what each said on its consoles.
 
     Raises :class:`VmError` when one does not boot.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dvipad-vms-")))
+        LOGS.mkdir(exist_ok=True)
         archive = first_files(kernel, folder, BOOT, BOOT_MODULES)
         brought = folder / "files.tar"
         pairs = [word for path in files for word in ("-C", str(path.parent), path.name)]
@@ -125,7 +128,7 @@ def segment(
         for number, name in enumerate(names):
             command = _qemu(kernel, archive, disk, brought, folder / name, number)
             enter = ["nsenter", f"--net=/proc/{holder.pid}/ns/net", "--", *command]
-            log = stack.enter_context((folder / f"{name}.log").open("wb"))
+            log = stack.enter_context((LOGS / f"{name}.console").open("wb"))
             emulators[name] = stack.enter_context(process([*DIE_WITH_PARENT, *enter], log.fileno()))
         lan = Segment(holder.pid, emulators)
         for name in names:
@@ -151,6 +154,7 @@ def _qemu(
     kernel: GuestKernel, archive: Path, disk: Path, brought: Path, console: Path, number: int
 ) -> list[str]:
     mac = f"52:54:00:00:00:{number + 1:02x}"
+    log = LOGS / f"{console.name}.shell"
     return [
         *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi"),
         *("-cpu", "max,la57=off,pmu=off", "-smp", "1", "-m", str(MEMORY_MB)),
@@ -159,7 +163,7 @@ def _qemu(
         *("-netdev", f"tap,id=lan,ifname=tap{number},script=no,downscript=no"),
         *("-device", f"virtio-net-pci,netdev=lan,mac={mac}"),
         *("-chardev", "stdio,id=console,signal=off"),
-        *("-chardev", f"socket,id=shell,path={console},server=on,wait=on"),
+        *("-chardev", f"socket,id=shell,path={console},server=on,wait=on,logfile={log}"),
         *("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console"),
         *("-device", "virtconsole,chardev=shell", "-device", "virtio-rng-pci"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
