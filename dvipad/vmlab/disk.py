@@ -31,22 +31,22 @@ _KEY: Final = (
 )
 """Everybody has the private one: Vagrant expects it in a box."""
 _NETWORK: Final = "[Match]\nName=eth0\n\n[Network]\nDHCP=ipv4\n\n[DHCPv4]\nClientIdentifier=mac\n"
-SHELL_CONSOLE: Final = "hvc1"
+SHELL_PORT: Final = "lab-shell"
 
+# A port, and no console: systemd, bash and the kernel all have ideas about terminals.
 _SHELL_UNIT: Final = f"""\
 [Unit]
 Description=A root shell for the lab
 After=multi-user.target
-ConditionPathExists=/dev/{SHELL_CONSOLE}
+ConditionPathExists=/dev/virtio-ports/{SHELL_PORT}
 
 [Service]
-ExecStart=/bin/bash -c "stty raw -echo; echo lab-shell ready; exec bash --norc --noprofile -s"
+ExecStart=/bin/bash --norc --noprofile -c "echo lab-shell ready; exec bash --norc --noprofile -s"
 WorkingDirectory=/root
 Environment=HOME=/root TERM=dumb LANG=C.UTF-8
-StandardInput=tty-force
-StandardOutput=tty
-StandardError=tty
-TTYPath=/dev/{SHELL_CONSOLE}
+StandardInput=file:/dev/virtio-ports/{SHELL_PORT}
+StandardOutput=file:/dev/virtio-ports/{SHELL_PORT}
+StandardError=inherit
 IgnoreSIGPIPE=no
 
 [Install]

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from dvipad.vmlab.disk import SHELL_PORT
 from dvipad.vmlab.guest_kernel import GuestKernel, VmError, first_files
 from dvipad.vmlab.job import FOLDER
 from dvipad.vmlab.machine import DIE_WITH_PARENT, KERNEL_LINE, process
@@ -29,7 +30,7 @@ READ_BYTES: Final = 65536
 
 
 class Shell:
-    """A root shell in a machine, on its second console."""
+    """A root shell in a machine, at a port of its own."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -37,7 +38,7 @@ class Shell:
         self._count = 0
 
     def connect(self, timeout_s: float) -> None:
-        """The machine starts when somebody is at its console; :class:`VmError` if it has none."""
+        """The machine starts when somebody is at its port; :class:`VmError` if it has none."""
         deadline = time.monotonic() + timeout_s
         while True:
             try:
@@ -45,7 +46,7 @@ class Shell:
                 break
             except OSError:
                 if time.monotonic() > deadline:
-                    raise VmError(f"{self._path.name}: no console") from None
+                    raise VmError(f"{self._path.name}: no shell") from None
                 time.sleep(POLL_S)
 
     def booted(self, timeout_s: float) -> None:
@@ -56,17 +57,14 @@ class Shell:
         """Exit status of `script` and what it printed, both outputs together."""
         self._count += 1
         mark = f"lab-end-{self._count}"
-        quoted = shlex.quote(script)
-        # The quotes keep the mark out of an echo of this line.
-        said = f"echo; echo lab-'end'-{self._count} $status"
-        line = f"bash -c {quoted} </dev/null 2>&1; status=$?; {said}\n"
-        self._socket.sendall(line.encode())
+        command = f"bash -c {shlex.quote(script)} </dev/null 2>&1"
+        self._socket.sendall(f"{command}; status=$?; echo; echo {mark} $status\n".encode())
         data = self._await(mark.encode() + b" ", time.monotonic() + timeout_s)
-        text, _, status = data.replace(b"\r", b"").decode(errors="replace").rpartition(mark)
+        text, _, status = data.decode(errors="replace").rpartition(mark)
         return int(status), text.removesuffix("\n").strip("\n")
 
     def close(self) -> None:
-        """The console is free; the machine goes on."""
+        """The port is free; the machine goes on."""
         self._socket.close()
 
     def _await(self, words: bytes, deadline: float) -> bytes:
@@ -151,10 +149,10 @@ def _lan_command(taps: Sequence[str], client: str, up: Path) -> list[str]:
 
 
 def _qemu(
-    kernel: GuestKernel, archive: Path, disk: Path, brought: Path, console: Path, number: int
+    kernel: GuestKernel, archive: Path, disk: Path, brought: Path, port: Path, number: int
 ) -> list[str]:
     mac = f"52:54:00:00:00:{number + 1:02x}"
-    log = LOGS / f"{console.name}.shell"
+    log = LOGS / f"{port.name}.shell"
     return [
         *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi"),
         *("-cpu", "max,la57=off,pmu=off", "-smp", "1", "-m", str(MEMORY_MB)),
@@ -163,9 +161,10 @@ def _qemu(
         *("-netdev", f"tap,id=lan,ifname=tap{number},script=no,downscript=no"),
         *("-device", f"virtio-net-pci,netdev=lan,mac={mac}"),
         *("-chardev", "stdio,id=console,signal=off"),
-        *("-chardev", f"socket,id=shell,path={console},server=on,wait=on,logfile={log}"),
+        *("-chardev", f"socket,id=shell,path={port},server=on,wait=on,logfile={log}"),
         *("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console"),
-        *("-device", "virtconsole,chardev=shell", "-device", "virtio-rng-pci"),
+        *("-device", f"virtserialport,chardev=shell,name={SHELL_PORT}"),
+        *("-device", "virtio-rng-pci"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-kernel", str(kernel.image), "-initrd", str(archive), "-append"),
         f"{KERNEL_LINE} clocksource=hpet net.ifnames=0 systemd.show_status=0",
