@@ -12,12 +12,11 @@ from dvipad.vmlab.guest_kernel import GuestKernel, run
 
 SYSTEM: Final = (
     *("systemd", "systemd-sysv", "dbus", "udev", "kmod", "iproute2", "iputils-ping"),
-    *("curl", "ca-certificates", "openssh-server", "sudo", "passwd"),
+    *("curl", "ca-certificates", "openssh-server", "sudo", "passwd", "python3", "nftables"),
 )
-"""A plain server."""
+"""A plain server: what Debian's installer brings, too."""
 ARCHIVE: Final = (
-    *("python3", "iptables", "nftables", "bpftool", "nginx-light", "prometheus"),
-    *("libbpf1", "libnetfilter-queue1", "libstdc++6"),
+    *("iptables", "bpftool", "nginx-light", "prometheus", "libbpf1", "libnetfilter-queue1"),
 )
 """What apt can install there, with what it depends on: machines have no way to Debian's archive."""
 SIZE: Final = "3G"
@@ -97,6 +96,8 @@ def _configure(root: Path, kernel: GuestKernel) -> None:
     key.write_text(_KEY)
     (root / "etc" / "sudoers.d" / VAGRANT).write_text(f"{VAGRANT} ALL=(ALL) NOPASSWD: ALL\n")
     (root / "etc" / "systemd" / "network" / "eth0.network").write_text(_NETWORK)
+    (root / "etc" / "hostname").write_text("debian\n")
+    (root / "etc" / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
     (root / "etc" / "resolv.conf").write_text("")  # nobody to ask: say so at once
     (root / "etc" / "machine-id").write_text("")  # a copied one gives all the same address by DHCP
     (root / "etc" / "fstab").write_text("")

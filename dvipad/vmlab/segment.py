@@ -24,7 +24,7 @@ BOOT_MODULES: Final = (
 MEMORY_MB: Final = 512
 LOGS: Final = FOLDER / "logs"
 BOOT_TIMEOUT_S: Final = 600.0
-COMMAND_TIMEOUT_S: Final = 600.0
+COMMAND_TIMEOUT_S: Final = 1800.0
 POLL_S: Final = 0.1
 READ_BYTES: Final = 65536
 
