@@ -61,7 +61,7 @@ Vagrant.configure("2") do |config|
     machine.cpu_model = "Nehalem"
     machine.machine_type = "q35"
     machine.graphics_type = "none"
-    machine.volume_cache = "unsafe"
+    machine.disk_driver :cache => "unsafe"
     machine.kernel = {kernel}
     machine.initrd = {initrd}
     machine.cmd_line = {line}
@@ -113,7 +113,7 @@ class Vagrant:
     def tell(self, *words: str, timeout_s: float = TIMEOUT_S) -> None:
         """Run ``vagrant WORDS``; what it says is progress. :class:`VmError` when it fails."""
         say(shlex.join(words))
-        command = [*self._enter, "vagrant", *words]
+        command = [*self._enter, "vagrant", "--no-tty", *words]
         try:
             done = subprocess.run(
                 command,
@@ -229,7 +229,7 @@ def main() -> int:
         with vagrant(WORK) as lab:
             lab.tell("box", "add", "--name", BOX, str(made), timeout_s=UP_TIMEOUT_S)
             made.unlink()
-            lab.tell("up", "--no-tty", timeout_s=UP_TIMEOUT_S)
+            lab.tell("up", timeout_s=UP_TIMEOUT_S)
             say(f"up after {time.monotonic() - began:.0f} s")
             lab.learn_keys()
             check(lab)
