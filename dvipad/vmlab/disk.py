@@ -78,6 +78,8 @@ def disk(folder: Path, kernel: GuestKernel) -> Path:
         new = image.with_suffix(".new")
         new.unlink(missing_ok=True)
         run(["mke2fs", "-q", "-t", "ext4", "-d", str(root), str(new), SIZE])
+        for old in folder.glob("disk-*.ext4"):
+            old.unlink()
         new.rename(image)  # whole or not at all
     finally:
         shutil.rmtree(root, ignore_errors=True)

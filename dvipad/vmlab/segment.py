@@ -22,6 +22,8 @@ BOOT_MODULES: Final = (
     *("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "ext4"),
 )
 MEMORY_MB: Final = 512
+PATIENT: Final = "systemd.default_timeout_start_sec=1800 systemd.service_watchdogs=0"
+"""For the kernel's command line: a machine that is emulated among others is not held to time."""
 LOGS: Final = FOLDER / "logs"
 BOOT_TIMEOUT_S: Final = 600.0
 COMMAND_TIMEOUT_S: Final = 1800.0
@@ -167,7 +169,7 @@ def _qemu(
         *("-device", "virtio-rng-pci"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-kernel", str(kernel.image), "-initrd", str(archive), "-append"),
-        f"{KERNEL_LINE} clocksource=hpet net.ifnames=0 systemd.show_status=0",
+        f"{KERNEL_LINE} {PATIENT} clocksource=hpet net.ifnames=0 systemd.show_status=0",
     ]
 
 

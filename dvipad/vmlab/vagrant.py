@@ -27,19 +27,19 @@ from dvipad.vmlab.disk import disk
 from dvipad.vmlab.guest_kernel import GuestKernel, VmError, fetch, first_files, run
 from dvipad.vmlab.job import FOLDER, ROOT
 from dvipad.vmlab.machine import DIE_WITH_PARENT, process
-from dvipad.vmlab.segment import BOOT, BOOT_MODULES
+from dvipad.vmlab.segment import BOOT, BOOT_MODULES, PATIENT
 
 WORK: Final = FOLDER / "vagrant"
 BOX: Final = "debian/bookworm64"
 """What the Vagrantfile asks for."""
 PAGE: Final = "http://10.77.0.100/"
 PROMETHEUS: Final = "http://localhost:9090/api/v1/query?query=up"
-UP_TIMEOUT_S: Final = 3600.0
-TIMEOUT_S: Final = 300.0
+UP_TIMEOUT_S: Final = 7200.0
+TIMEOUT_S: Final = 900.0
 POLL_S: Final = 0.5
 KERNEL_LINE: Final = (
     "quiet mitigations=off tsc=reliable no_timer_check audit=0 apparmor=0 rdinit=/init "
-    "clocksource=hpet net.ifnames=0 systemd.wants=systemd-networkd.service"
+    f"clocksource=hpet net.ifnames=0 systemd.wants=systemd-networkd.service {PATIENT}"
 )
 PRIVATE: Final = ("/etc/libvirt", "/var/lib/libvirt", "/var/cache/libvirt", "/var/log/libvirt")
 """Folders that libvirt sees empty and its own; besides, all of /run."""
@@ -183,7 +183,7 @@ def check(made: Vagrant) -> None:
     """The cluster does what it is for; raises :class:`VmError` when it does not."""
     names = made.ask("virsh", "list", "--name").split()
     targets = sorted(name.rpartition("_")[2] for name in names if name.rpartition("_")[2][0] == "t")
-    curl = f"curl --silent --fail --max-time 5 {PAGE}"
+    curl = f"curl --silent --fail --max-time 20 {PAGE}"
     ask_all = "; ".join([curl] * len(targets))
     seen: set[str] = set()
 
