@@ -91,6 +91,13 @@ vmlab: install build/packages-vm ## end-to-end tests on a stock Debian kernel, e
 machines: install build/packages-vm deb ## three emulated machines with systemd, by the README, from the .deb
 	@nice $(RUN)/pytest -q -s tests/machines
 
+build/packages-vagrant: scripts/packages-vagrant
+	@scripts/packages-vagrant
+	@mkdir -p $(@D) && touch $@
+
+vagrant: install build/packages-vm build/packages-vagrant deb ## vagrant up, a check, destroy; emulated: make vagrant [TARGETS=1]
+	@nice $(RUN)/python -m dvipad.vmlab.vagrant
+
 wheel: build/packages ## build/dist/dvipad-*.whl, with the eBPF objects in it
 	@$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir build/dist .
 
@@ -108,5 +115,5 @@ clean: ## remove everything that was built
 	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install objects test daily lint docs man completion simulate demo bench chaos upgrade alerts vmlab machines wheel deb \
+.PHONY: help install objects test daily lint docs man completion simulate demo bench chaos upgrade alerts vmlab machines vagrant wheel deb \
 	package-test clean

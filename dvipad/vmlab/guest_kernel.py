@@ -12,7 +12,7 @@ from typing import Final
 
 BUSYBOX: Final = Path("/bin/busybox")
 INIT: Final = Path(__file__).with_name("init.sh")
-COMMAND_TIMEOUT_S: Final = 300.0
+COMMAND_TIMEOUT_S: Final = 1800.0
 
 _PACKAGE: Final = re.compile(r"linux-image-(6\.1\.0-([0-9]+)-cloud-amd64)")
 _EARLY_MODULES: Final = ("virtio_pci", "virtiofs", "virtio_console", "virtio_rng", "overlay")

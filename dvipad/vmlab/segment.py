@@ -12,7 +12,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from dvipad.vmlab.disk import SHELL_PORT
 from dvipad.vmlab.guest_kernel import GuestKernel, VmError, first_files
+from dvipad.vmlab.job import FOLDER
 from dvipad.vmlab.machine import DIE_WITH_PARENT, KERNEL_LINE, process
 
 BOOT: Final = Path(__file__).with_name("boot.sh")
@@ -20,14 +22,17 @@ BOOT_MODULES: Final = (
     *("virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "ext4"),
 )
 MEMORY_MB: Final = 512
+PATIENT: Final = "systemd.default_timeout_start_sec=1800 systemd.service_watchdogs=0"
+"""For the kernel's command line: a machine that is emulated among others is not held to time."""
+LOGS: Final = FOLDER / "logs"
 BOOT_TIMEOUT_S: Final = 600.0
-COMMAND_TIMEOUT_S: Final = 180.0
+COMMAND_TIMEOUT_S: Final = 1800.0
 POLL_S: Final = 0.1
 READ_BYTES: Final = 65536
 
 
 class Shell:
-    """A root shell in a machine, on its second console."""
+    """A root shell in a machine, at a port of its own."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -35,7 +40,7 @@ class Shell:
         self._count = 0
 
     def connect(self, timeout_s: float) -> None:
-        """The machine starts when somebody is at its console; :class:`VmError` if it has none."""
+        """The machine starts when somebody is at its port; :class:`VmError` if it has none."""
         deadline = time.monotonic() + timeout_s
         while True:
             try:
@@ -43,29 +48,25 @@ class Shell:
                 break
             except OSError:
                 if time.monotonic() > deadline:
-                    raise VmError(f"{self._path.name}: no console") from None
+                    raise VmError(f"{self._path.name}: no shell") from None
                 time.sleep(POLL_S)
 
     def booted(self, timeout_s: float) -> None:
         """Wait until the machine has booted; raises :class:`VmError` when it does not."""
         self._await(b"lab-shell ready", time.monotonic() + timeout_s)
-        self.run("stty -F /dev/hvc1 raw -echo")  # systemd resets a terminal that it opens
 
     def run(self, script: str, timeout_s: float = COMMAND_TIMEOUT_S) -> tuple[int, str]:
         """Exit status of `script` and what it printed, both outputs together."""
         self._count += 1
         mark = f"lab-end-{self._count}"
-        quoted = shlex.quote(script)
-        # The quotes keep the mark out of an echo of this line.
-        said = f"echo; echo lab-'end'-{self._count} $status"
-        line = f"bash -c {quoted} </dev/null 2>&1; status=$?; {said}\n"
-        self._socket.sendall(line.encode())
+        command = f"bash -c {shlex.quote(script)} </dev/null 2>&1"
+        self._socket.sendall(f"{command}; status=$?; echo; echo {mark} $status\n".encode())
         data = self._await(mark.encode() + b" ", time.monotonic() + timeout_s)
-        text, _, status = data.replace(b"\r", b"").decode(errors="replace").rpartition(mark)
+        text, _, status = data.decode(errors="replace").rpartition(mark)
         return int(status), text.removesuffix("\n").strip("\n")
 
     def close(self) -> None:
-        """The console is free; the machine goes on."""
+        """The port is free; the machine goes on."""
         self._socket.close()
 
     def _await(self, words: bytes, deadline: float) -> bytes:
@@ -108,12 +109,14 @@ def segment(
     kernel: GuestKernel, disk: Path, names: Sequence[str], client: str, files: Sequence[Path]
 ) -> Iterator[Segment]:
     """Machines called `names` with the interface eth0, and a client with the address `client`
-    (with its prefix length). `files` are in the home folder of root. At the end nothing is left.
+    (with its prefix length). `files` are in the home folder of root. At the end nothing is left
+    but `LOGS`: what each said on its consoles.
 
     Raises :class:`VmError` when one does not boot.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dvipad-vms-")))
+        LOGS.mkdir(exist_ok=True)
         archive = first_files(kernel, folder, BOOT, BOOT_MODULES)
         brought = folder / "files.tar"
         pairs = [word for path in files for word in ("-C", str(path.parent), path.name)]
@@ -125,7 +128,7 @@ def segment(
         for number, name in enumerate(names):
             command = _qemu(kernel, archive, disk, brought, folder / name, number)
             enter = ["nsenter", f"--net=/proc/{holder.pid}/ns/net", "--", *command]
-            log = stack.enter_context((folder / f"{name}.log").open("wb"))
+            log = stack.enter_context((LOGS / f"{name}.console").open("wb"))
             emulators[name] = stack.enter_context(process([*DIE_WITH_PARENT, *enter], log.fileno()))
         lan = Segment(holder.pid, emulators)
         for name in names:
@@ -148,9 +151,10 @@ def _lan_command(taps: Sequence[str], client: str, up: Path) -> list[str]:
 
 
 def _qemu(
-    kernel: GuestKernel, archive: Path, disk: Path, brought: Path, console: Path, number: int
+    kernel: GuestKernel, archive: Path, disk: Path, brought: Path, port: Path, number: int
 ) -> list[str]:
     mac = f"52:54:00:00:00:{number + 1:02x}"
+    log = LOGS / f"{port.name}.shell"
     return [
         *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi"),
         *("-cpu", "max,la57=off,pmu=off", "-smp", "1", "-m", str(MEMORY_MB)),
@@ -159,12 +163,13 @@ def _qemu(
         *("-netdev", f"tap,id=lan,ifname=tap{number},script=no,downscript=no"),
         *("-device", f"virtio-net-pci,netdev=lan,mac={mac}"),
         *("-chardev", "stdio,id=console,signal=off"),
-        *("-chardev", f"socket,id=shell,path={console},server=on,wait=on"),
+        *("-chardev", f"socket,id=shell,path={port},server=on,wait=on,logfile={log}"),
         *("-device", "virtio-serial-pci", "-device", "virtconsole,chardev=console"),
-        *("-device", "virtconsole,chardev=shell", "-device", "virtio-rng-pci"),
+        *("-device", f"virtserialport,chardev=shell,name={SHELL_PORT}"),
+        *("-device", "virtio-rng-pci"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-kernel", str(kernel.image), "-initrd", str(archive), "-append"),
-        f"{KERNEL_LINE} clocksource=hpet net.ifnames=0 systemd.show_status=0",
+        f"{KERNEL_LINE} {PATIENT} clocksource=hpet net.ifnames=0 systemd.show_status=0",
     ]
 
 
