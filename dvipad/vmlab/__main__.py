@@ -43,6 +43,8 @@ TESTS: Final = (
     "tests/vm",
     *(f"{_DEVICE}what_goes_round_ends[{device}]" for device in _DEVICES),
     *(f"{_DEVICE}it_is_adopted_repaired_and_removed[{device}-4]" for device in _DEVICES),
+    *(f"{_DEVICE}reverse_path_filters_let_clients_in[{device}]" for device in _DEVICES),
+    *(f"{_DEVICE}nodes_with_and_without_it_understand_each_other[{each}-4-4]" for each in _DEVICES),
     *(f"{_PLANE}the_former_owner_relays_to_its_successor[{device}-4-4]" for device in _DEVICES),
     *(
         f"{_PLANE}connections_are_distributed_and_carry_data[{tunnel}-{families}]"
