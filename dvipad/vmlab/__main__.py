@@ -52,6 +52,8 @@ TESTS: Final = (
     *(f"{_DEVICE}it_is_adopted_repaired_and_removed[{device}-4]" for device in _DEVICES),
     *(f"{_DEVICE}what_goes_round_ends[{device}]" for device in _DEVICES),
     f"{_PLANE}a_connection_survives_a_restart_of_the_daemon",
+    "tests/e2e/test_plane_policies.py::test_a_refusal_is_the_rst_of_tcp",
+    "tests/e2e/test_plane_policies.py::test_a_policy_comes_before_the_ring",
     f"tests/e2e/test_distribution.py::test_{_ROUND_ROBIN}[ipip-v4]",
     "tests/e2e/test_takeover.py::test_takeover_and_takeback_lose_nothing[ipip-v4]",
     "tests/e2e/test_takeover.py::test_takeover_and_takeback_lose_nothing[vxlan-v6]",
