@@ -53,6 +53,8 @@ TESTS: Final = (
     f"{_PLANE}connections_are_distributed_and_carry_data[ipip_device-4-6]",
     f"{_PLANE}a_connection_survives_a_restart_of_the_daemon",
     *(f"{_TAKEOVER}[{each}]" for each in _TAKEOVERS),
+    "tests/e2e/test_plane_policies.py::test_a_refusal_is_the_rst_of_tcp",
+    "tests/e2e/test_plane_policies.py::test_a_policy_comes_before_the_ring",
     f"tests/e2e/test_distribution.py::test_{_ROUND_ROBIN}[ipip-v4]",
     "tests/e2e/test_crashes.py::test_under_load_nothing_fails[kill_worker]",
     "tests/e2e/test_rules.py",
