@@ -6,7 +6,9 @@ import subprocess
 from pathlib import Path
 
 from dvipad.vmlab.guest_kernel import GuestKernel, newest
+from dvipad.vmlab.job import ROOT
 from dvipad.vmlab.machine import Job, elsewhere, file_server_command, job_script, qemu_command
+from dvipad.vmlab.readme import commands
 
 KERNEL = GuestKernel("6.1.0-56-cloud-amd64", Path("/k/vmlinuz"), Path("/k/lib/modules"))
 
@@ -47,3 +49,13 @@ def test_the_emulator_needs_no_kvm() -> None:
     command = qemu_command(KERNEL, Path("/t/initramfs"), Path("/t/files"), counted=False)
     assert command[command.index("-accel") + 1].startswith("tcg")
     assert command[command.index("-kernel") + 1] == "/k/vmlinuz"
+
+
+def test_the_readme_makes_a_node_by_few_commands() -> None:
+    readme = (ROOT / "README.md").read_text()
+    typed = {name: commands(readme, name) for name in ("vm1", "vm2", "vm3")}
+    assert {name: len(each) for name, each in typed.items()} == {"vm1": 7, "vm2": 5, "vm3": 4}
+    for name, each in typed.items():
+        assert each[0].startswith("apt install ")
+        assert each[1].startswith(f"cat >/etc/dvipad/node.yaml <<END\nnode: {name}\n")
+        assert each[1].endswith("\nEND")
