@@ -53,8 +53,12 @@ static __always_inline bool write_reset(struct __sk_buff *skb, const struct ip *
 	length = bpf_htonl(before.doff * 4);
 	if (size > TCP_OPTIONS_MAX || ip->offset + ip->length != at + sizeof(before) + size)
 		return false; /* with data: the client tries again without */
-	if (size && bpf_skb_load_bytes(skb, at + sizeof(before), options, size))
-		return false;
+	/* Word by word: Linux 6.1 does not see that a size that varies is not 0. */
+#pragma clang loop unroll(full)
+	for (__u32 word = 0; word < TCP_OPTIONS_MAX; word += 4)
+		if (word < size && bpf_skb_load_bytes(skb, at + sizeof(before) + word,
+						      options + word, 4))
+			return false;
 	after.source = before.dest;
 	after.dest = before.source;
 	after.ack_seq = bpf_htonl(bpf_ntohl(before.seq) + 1);
