@@ -1,9 +1,10 @@
 #!/bin/bash
-# provision.sh NAME ADDRESS DVIPA NODE_ADDRESS,…: makes a fresh Debian 12 what its name says. As root.
+# provision.sh NAME ADDRESS DVIPA NODE_ADDRESS,… [SETTINGS]: makes a fresh Debian 12 what its name
+# says, as root. SETTINGS: more lines for the node file.
 # A node has the package in /tmp/dvipad.deb, the host of Prometheus its files in /tmp/prometheus.
 set -euo pipefail
 
-name=$1 address=$2 dvipa=$3 nodes=$4
+name=$1 address=$2 dvipa=$3 nodes=$4 settings=${5:-}
 export DEBIAN_FRONTEND=noninteractive
 
 # install PACKAGE…: those that are not there; a machine that has all needs no archive.
@@ -28,6 +29,7 @@ node() {
         echo "uplinks: [$interface]"
         echo "peers: [$peers]"
         [ $# -eq 0 ] || echo "profile: profile"
+        echo "$settings"
     } >/etc/dvipad/node.yaml
     [ $# -eq 0 ] || echo "$1" >/etc/dvipad/profile
     dvipad --check /etc/dvipad/node.yaml

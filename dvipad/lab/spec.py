@@ -252,11 +252,11 @@ def node_settings(
     }
     if profile is not None:
         settings["profile"] = profile
-    merged = merge(merge(settings, _stretched(spec.slow)), spec.settings)
+    merged = merge(merge(settings, stretched(spec.slow)), spec.settings)
     return merge(merged, spec.host_settings.get(host.name, {}))
 
 
-def _stretched(slow: float) -> dict[str, Any]:
+def stretched(slow: float) -> dict[str, Any]:
     """The settings that keep a node `slow` times slower from taking slowness for death."""
     if slow == 1:
         return {}

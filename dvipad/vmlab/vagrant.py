@@ -23,6 +23,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import yaml
+
+from dvipad.lab.spec import stretched
 from dvipad.vmlab.disk import disk
 from dvipad.vmlab.guest_kernel import GuestKernel, VmError, fetch, first_files, run
 from dvipad.vmlab.job import FOLDER, ROOT
@@ -37,6 +40,8 @@ PROMETHEUS: Final = "http://localhost:9090/api/v1/query?query=up"
 UP_TIMEOUT_S: Final = 7200.0
 TIMEOUT_S: Final = 900.0
 POLL_S: Final = 0.5
+SLOW: Final = 20.0
+"""So much longer are the nodes' timers: seven emulated machines share this one's processors."""
 KERNEL_LINE: Final = (
     "quiet mitigations=off tsc=reliable no_timer_check audit=0 apparmor=0 rdinit=/init "
     f"clocksource=hpet net.ifnames=0 systemd.wants=systemd-networkd.service {PATIENT}"
@@ -108,6 +113,7 @@ class Vagrant:
             "VAGRANT_DOTFILE_PATH": str(folder / "dot"),
             "VAGRANT_DEFAULT_PROVIDER": "libvirt",
             "VAGRANT_CHECKPOINT_DISABLE": "1",
+            "SETTINGS": yaml.safe_dump(stretched(SLOW)),
         }
 
     def tell(self, *words: str, timeout_s: float = TIMEOUT_S) -> None:

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import pytest
+import yaml
 
+from dvipad.lab.spec import stretched
 from dvipad.vmlab.disk import disk
 from dvipad.vmlab.guest_kernel import fetch
 from dvipad.vmlab.job import FOLDER, ROOT
@@ -32,6 +34,10 @@ COMMANDS_AT_MOST: Final = 10
 EXPOSURE_AT_MOST: Final = 3.0
 DEADLINE_S: Final = 900.0
 POLL_S: Final = 0.5
+SLOW: Final = 20.0
+"""Three emulated processors share this machine's: a loop there is often later than 300 ms, which
+the default timers take for death. Appended to the README's node file, and not counted."""
+NODE_FILE: Final = "/etc/dvipad/node.yaml"
 CURL: Final = ("curl", "--silent", "--show-error", "--fail", "--max-time", "20", f"http://{DVIPA}/")
 FILES: Final = """
 find / -xdev -not -path '/tmp/*' -not -path '/var/log/*' -not -path '/var/cache/*' \
@@ -86,6 +92,8 @@ class Cluster:
             say(f"{name}: {command.splitlines()[0]} ({time.monotonic() - began:.0f} s)")
             if status != 0:
                 self.failed.append(f"{name}: {command}: exit status {status}: {output}")
+            if command.startswith(f"cat >{NODE_FILE}"):
+                done(shell, f"cat >>{NODE_FILE} <<END\n{yaml.safe_dump(stretched(SLOW))}END")
             if name not in self.state:
                 self.state[name] = shell.run(STATE)[1]
 
