@@ -2,7 +2,7 @@
 
 A longest-prefix look-up replaces the walk through the rows. Subnets are nested or apart, never
 half: so to each subnet that some row names belongs the first row that contains it, and the longest
-subnet that holds an address answers what the walk would (docs/decisions/0022).
+subnet that holds an address answers what the walk would (docs/decisions/0023).
 """
 
 from __future__ import annotations
