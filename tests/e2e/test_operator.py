@@ -111,7 +111,9 @@ def test_a_broken_profile_changes_nothing(make_cluster: MakeCluster) -> None:
         profile.write_text(good.replace("VIPADEFINE", "VIPADEFINED"))
         cluster.signal_daemon("lb1", signal.SIGHUP)
         cluster.wait_until(
-            lambda: "profile not changed" in cluster.paths.log("lb1").read_text(), WAIT_S, "refusal"
+            lambda: "profile and policies not changed" in cluster.paths.log("lb1").read_text(),
+            WAIT_S,
+            "refusal",
         )
         assert state(cluster, "lb1") == "ACTIVE"
         profile.write_text(good.replace(" 80 7", " 80 7 8080"))
