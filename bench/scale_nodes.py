@@ -23,6 +23,7 @@ from dvipad.config.model import Backup, Define, DistMethod, Distribute, Moveable
 from dvipad.core.effects import Role
 from dvipad.core.inputs import Listener
 from dvipad.lab.spec import LabError
+from dvipad.versions import NEWEST
 from dvipad.wire.codec import TYPES
 from dvipad.wire.framing import PREFIX_SIZE, FrameDecoder
 from dvipad.wire.messages import Heartbeat
@@ -122,6 +123,7 @@ class CountedMesh(MeshLan):
     def write(self, port: MeshPort, connection_id: int, data: bytes) -> None:
         """Count, and send."""
         decoder = self._decoders.setdefault(connection_id, FrameDecoder())
+        decoder.version = NEWEST  # what these nodes agree on; the greeting is read as well
         decoder.feed(data)
         while (frame := decoder.next_frame()) is not None:
             kind = TYPES[frame.kind].__name__

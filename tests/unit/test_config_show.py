@@ -8,7 +8,7 @@ import pytest
 from config_strategies import nodes, profiles
 from hypothesis import given, settings
 
-from dvipad.config.check import CheckedNode, CheckedProfile, load_files
+from dvipad.config.check import CheckedNode, CheckedPolicies, CheckedProfile, load_files
 from dvipad.config.errors import Severity
 from dvipad.config.model import Profile
 from dvipad.config.node import NodeConfig, parse_node
@@ -46,6 +46,8 @@ def test_samples_are_accepted_and_survive_being_shown(path: Path) -> None:
         assert file.profile is not None
         assert file.profile != Profile()
         assert parse_profile(show_profile(file.profile), "shown").profile == file.profile
+    elif isinstance(file, CheckedPolicies):
+        assert file.policies
     else:
         assert isinstance(file, CheckedNode)
         assert file.node is not None

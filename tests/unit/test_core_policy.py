@@ -240,7 +240,7 @@ matches = st.builds(
 )
 policies = st.builds(
     Policy,
-    name=st.sampled_from("abc"),
+    name=st.sampled_from("abcde"),
     match=matches,
     subset=st.builds(Subset, st.sampled_from([(), ("t1",), ("t4",), ("t2", "t3")])),
     threshold=st.none() | st.integers(0, 64),
@@ -256,8 +256,12 @@ requests = st.builds(
 )
 
 
-@given(st.lists(policies, max_size=5), requests, st.sampled_from([80, 443, 22]),
-       st.integers(0, 7 * DAY_MINUTES - 1))  # fmt: skip
+@given(
+    st.lists(policies, max_size=5, unique_by=lambda policy: policy.name),
+    requests,
+    st.sampled_from([80, 443, 22]),
+    st.integers(0, 7 * DAY_MINUTES - 1),
+)
 def test_what_is_explained_is_what_is_done(
     given: list[Policy], request: Request, port: int, minute: int
 ) -> None:
