@@ -49,13 +49,12 @@ static __always_inline bool one_hop_less(struct __sk_buff *skb, __u32 version)
 static __always_inline bool from_peer(struct __sk_buff *skb, const struct address *client)
 {
 	struct ethhdr *ethernet = linear_bytes(skb, 0, sizeof(*ethernet));
-	struct address key = *client; /* 6.1 takes no key from where an argument points */
 	struct link_address sender = {};
 
 	if (!ethernet)
 		return false;
 	__builtin_memcpy(sender.mac, ethernet->h_source, sizeof(sender.mac));
-	return bpf_map_lookup_elem(&peers, &sender) && !bpf_map_lookup_elem(&members, &key);
+	return bpf_map_lookup_elem(&peers, &sender) && !bpf_map_lookup_elem(&members, client);
 }
 
 /* A packet that reached a hidden DVIPA without a tunnel: is it for a connection that is here? The
@@ -64,7 +63,9 @@ static __always_inline bool from_peer(struct __sk_buff *skb, const struct addres
 static __always_inline bool ends_here(struct __sk_buff *skb, const struct ip *ip,
 				      const struct segment *segment)
 {
-	return !segment->syn && (from_peer(skb, &ip->source) ||
+	struct address client = ip->source; /* 6.1 takes no key from where an argument points */
+
+	return !segment->syn && (from_peer(skb, &client) ||
 				 local_socket(skb, ip, &segment->key) == CONNECTION);
 }
 

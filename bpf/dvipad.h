@@ -106,7 +106,7 @@ struct service {
 	__u32 slot;  /* index into `cursors`, row of the totals */
 	__u32 flags; /* SERVICE_* */
 	__u32 ring_len;
-	__u32 policies; /* the set that comes before the ring; 0: none (policy.h) */
+	__u32 policies; /* the set that comes before the ring; 0: none */
 	__u16 ring[RING_MAX]; /* target indexes */
 };
 

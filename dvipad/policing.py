@@ -11,7 +11,8 @@ from dvipad.adapters.bpf.crt import CrtRow, Wanted
 from dvipad.adapters.control import ControlError, Handler
 from dvipad.adapters.jsonable import jsonable
 from dvipad.address import Address
-from dvipad.config.model import Device, Policy
+from dvipad.config.model import WEEK_MINUTES, Device, Policy
+from dvipad.config.policies import DSCP_MAX
 from dvipad.core.inputs import MinuteCame, PoliciesChanged
 from dvipad.core.policy import is_open
 from dvipad.core.policy_explain import explain, times_of
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 LOOK_S: Final = 1.0
 """How often the clock is looked at: it may be set at any time."""
-WEEK_MINUTES: Final = 7 * 24 * 60
-DSCP_MAX: Final = 63
 
 
 class Policing:

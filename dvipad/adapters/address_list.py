@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from socket import AF_INET, AF_INET6, socket
 from typing import Final
 
-from dvipad.adapters.bpf.rtnetlink import DUMP, attributes, open_netlink, request
+from dvipad.adapters.bpf.rtnetlink import DUMP, attributes, open_netlink, request, split
 from dvipad.address import Address
 
 TRIES: Final = 5
@@ -24,7 +24,6 @@ _GETADDR: Final = 22
 _ERROR: Final = 2
 _DONE: Final = 3
 _INTERRUPTED: Final = 0x10
-_HEADER: Final = struct.Struct("=IHHII")
 _ADDRESS: Final = struct.Struct("=BBBBI")
 _IFA_ADDRESS: Final = 1
 _IFA_LOCAL: Final = 2
@@ -64,12 +63,7 @@ def _dump(netlink: socket) -> list[bytes] | None:
     payloads: list[bytes] = []
     whole = True
     while True:
-        data = netlink.recv(_READ_BYTES)
-        start = 0
-        while start + _HEADER.size <= len(data):
-            length, kind, flags, _, _ = _HEADER.unpack_from(data, start)
-            payload = data[start + _HEADER.size : start + length]
-            start += (length + 3) & ~3
+        for kind, flags, payload in split(netlink.recv(_READ_BYTES)):
             whole = whole and not flags & _INTERRUPTED
             if kind == _DONE:
                 return payloads if whole else None

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from socket import AF_NETLINK, SOCK_NONBLOCK, SOCK_RAW, if_nametoindex, socket
 from typing import Final
 
+from dvipad.adapters.bpf.rtnetlink import split
+
 AGAIN_S: Final = (0.0, 0.04, 0.1, 0.2, 0.4)
 """Times after the carrier's return: the other end of the cable may need a moment, too."""
 _MAX_READ: Final = 1024
@@ -109,20 +111,9 @@ class LinkWatcher:
                 sock.send(withdrawal(family, index, address))
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(type, body) of each netlink message in `data`."""
-    offset = 0
-    while offset + _HEADER.size <= len(data):
-        length, kind, _, _, _ = _HEADER.unpack_from(data, offset)
-        if length < _HEADER.size:
-            return
-        yield kind, data[offset + _HEADER.size : offset + length]
-        offset += (length + 3) & ~3
-
-
 def links(data: bytes) -> Iterator[tuple[int, bool]]:
     """(index, whether it has a carrier) of each interface that a message of the kernel names."""
-    for kind, body in _messages(data):
+    for kind, _flags, body in split(data):
         if kind == _RTM_NEWLINK and len(body) >= _LINK.size:
             _, _, index, flags, _ = _LINK.unpack_from(body)
             yield index, bool(flags & _IFF_LOWER_UP)
@@ -130,7 +121,7 @@ def links(data: bytes) -> Iterator[tuple[int, bool]]:
 
 def filters_removed(data: bytes) -> Iterator[int]:
     """Index of each interface that lost a TC filter or a queueing discipline."""
-    for kind, body in _messages(data):
+    for kind, _flags, body in split(data):
         if kind in (_RTM_DELTFILTER, _RTM_DELQDISC) and len(body) >= _TRAFFIC.size:
             yield _TRAFFIC.unpack_from(body)[1]
 
@@ -144,7 +135,7 @@ def withdrawal(family: int, index: int, address: bytes) -> bytes:
 
 def neighbours_asked(data: bytes, index: int) -> Iterator[tuple[int, bytes]]:
     """(family, address) of the neighbours of an interface that have not answered yet."""
-    for kind, body in _messages(data):
+    for kind, _flags, body in split(data):
         if kind != _RTM_NEWNEIGH or len(body) < _NEIGHBOUR.size:
             continue
         family, at_index, state, _, _ = _NEIGHBOUR.unpack_from(body)
@@ -165,5 +156,5 @@ def _unanswered(sock: socket, index: int) -> Iterator[tuple[int, bytes]]:
     while True:
         data = sock.recv(_BUFFER_BYTES)
         yield from neighbours_asked(data, index)
-        if any(kind in (_NLMSG_DONE, _NLMSG_ERROR) for kind, _ in _messages(data)):
+        if any(kind in (_NLMSG_DONE, _NLMSG_ERROR) for kind, _flags, _body in split(data)):
             return

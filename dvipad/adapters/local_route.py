@@ -11,16 +11,14 @@ import select
 import struct
 import sys
 import time
-from types import TracebackType
 from typing import Final
 
-from dvipad.adapters.bpf.rtnetlink import attributes, open_netlink
+from dvipad.adapters.bpf.rtnetlink import attributes, open_netlink, split
 from dvipad.address import Address
 
 _GROUP_IPV6_ROUTE: Final = 0x400
 _NEWROUTE: Final = 24
 _TYPE_LOCAL: Final = 2
-_HEADER: Final = struct.Struct("=IHHII")
 _ROUTE: Final = struct.Struct("=BBBBBBBBI")
 _DESTINATION: Final = 1
 _INTERFACE: Final = 4
@@ -40,12 +38,7 @@ class LocalRoute:
         self._netlink.bind((0, _GROUP_IPV6_ROUTE))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._netlink.close()
 
     def wait(self, timeout_s: float) -> bool:
@@ -63,9 +56,7 @@ class LocalRoute:
         return False
 
     def _is_in(self, data: bytes) -> bool:
-        while len(data) >= _HEADER.size:
-            length, kind, _, _, _ = _HEADER.unpack_from(data)
-            body, data = data[_HEADER.size : length], data[max(_HEADER.size, (length + 3) & ~3) :]
+        for kind, _flags, body in split(data):
             if kind != _NEWROUTE or len(body) < _ROUTE.size:
                 continue
             found = attributes(body[_ROUTE.size :])

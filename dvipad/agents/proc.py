@@ -8,7 +8,6 @@ from typing import Final
 USER_HZ: Final = 100
 """Ticks per second in ``/proc/stat`` (``proc(5)``): it is 100 on all that Debian runs on."""
 _CPU_FIELDS: Final = 8
-NUMBER_MAX: Final = 2**64
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from dvipad.address import Address
 from dvipad.cli.ask import ask
 from dvipad.config.model import Device
-from dvipad.config.policies import DAYS, DSCP_MAX, DSCPS
+from dvipad.config.policies import DAYS, read_dscp
 from dvipad.config.values import read_number
 
 PORT_MAX: Final = 65_535
@@ -76,7 +76,7 @@ def _port(text: str) -> int:
 
 
 def _dscp(text: str) -> int:
-    value = DSCPS.get(text.lower(), read_number(text, 0, DSCP_MAX))
+    value = read_dscp(text)
     if value is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no DSCP: say 0 to 63, or ef, af41, cs3 …")
     return value

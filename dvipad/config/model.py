@@ -8,6 +8,8 @@ from typing import Final
 
 from dvipad.address import Address
 
+DAY_MINUTES: Final = 24 * 60
+WEEK_MINUTES: Final = 7 * DAY_MINUTES
 OWNER_RANK: Final = 255
 """A VIPADEFINE counts as this rank, above every VIPABACKUP (1-254)."""
 

@@ -14,6 +14,7 @@ import yaml
 from dvipad.config.errors import Problem, in_order
 from dvipad.config.labels import read_labels, read_word
 from dvipad.config.model import (
+    DAY_MINUTES,
     Comparison,
     Condition,
     Device,
@@ -54,7 +55,6 @@ MATCH_KEYS: Final = ("dvipa", "port", "clients", "dscp", "interface", "device", 
 TARGET_KEYS: Final = ("nodes", "labels", "where")
 _CONDITION: Final = re.compile(r"([a-z_]+) *(<=|>=|<|>|=) *([0-9]{1,10})")
 _HOURS: Final = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])-([01]?[0-9]|2[0-4]):([0-5][0-9])")
-_DAY_MINUTES: Final = 24 * 60
 _INTERFACE: Final = re.compile(r"[^\s/:\x00-\x1f]{1,15}")
 _NAMES: Final = "Give letters, digits, '.', '-' and '_', at most 63."
 
@@ -151,7 +151,7 @@ def _read_match(values: Mapping) -> Match:
         all_of("dvipa", read_address, "Give addresses, as 192.0.2.100."),
         all_of("port", _read_ports, "Give ports from 1 to 65535, or ranges as 8000-8099."),
         all_of("clients", _read_prefix, "Give subnets, as 192.0.2.0/24 or 2001:db8::/32."),
-        all_of("dscp", _read_dscp, "Give numbers from 0 to 63, or names as ef, af41, cs3."),
+        all_of("dscp", read_dscp, "Give numbers from 0 to 63, or names as ef, af41, cs3."),
         all_of("interface", _read_interface, "Give names of interfaces, as 'ip link' shows them."),
         all_of("device", one_of(Device), "Devices are linux, windows, apple and other."),
         all_of("hours", _read_hours, 'Give times of the day, quoted: "08:00-18:00".'),
@@ -188,7 +188,8 @@ def _read_prefix(text: str) -> Prefix | None:
     return Prefix(network.network_address, network.prefixlen)
 
 
-def _read_dscp(text: str) -> int | None:
+def read_dscp(text: str) -> int | None:
+    """The code point of that name or number; None when there is none."""
     return DSCPS.get(text.lower(), read_number(text, 0, DSCP_MAX))
 
 
@@ -202,7 +203,7 @@ def _read_hours(text: str) -> Hours | None:
         return None
     a, b, c, d = map(int, found.groups())
     start, end = 60 * a + b, 60 * c + d
-    return Hours(start, end % _DAY_MINUTES) if end <= _DAY_MINUTES and start != end else None
+    return Hours(start, end % DAY_MINUTES) if end <= DAY_MINUTES and start != end else None
 
 
 def _read_days(text: str) -> tuple[int, ...] | None:

@@ -13,6 +13,7 @@ from typing import Final
 
 from dvipad.address import Address
 from dvipad.config.model import (
+    DAY_MINUTES,
     Comparison,
     Hours,
     Otherwise,
@@ -24,7 +25,6 @@ from dvipad.core.methods import Ring
 from dvipad.core.policy_rows import PolicyRow
 from dvipad.core.targets import DptRow
 
-DAY_MINUTES: Final = 24 * 60
 _COMPARE: Final[dict[Comparison, Callable[[int, int], bool]]] = {
     Comparison.LESS: operator.lt,
     Comparison.AT_MOST: operator.le,

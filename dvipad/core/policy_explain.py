@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from dvipad.address import Address
-from dvipad.config.model import Match, Otherwise, Policy
-from dvipad.core.policy import DAY_MINUTES, Judgement, applies, concerns, is_open, is_timed, judge
+from dvipad.config.model import DAY_MINUTES, Match, Otherwise, Policy
+from dvipad.core.policy import Judgement, applies, concerns, is_open, is_timed, judge
 from dvipad.core.policy_rows import Request
 from dvipad.core.targets import DptRow
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from dvipad.address import Address, pack
 from dvipad.config.model import (
+    DAY_MINUTES,
+    WEEK_MINUTES,
     Comparison,
     Condition,
     Device,
@@ -27,7 +29,7 @@ from dvipad.config.model import (
     Use,
 )
 from dvipad.core.methods import Choice, Ring, ring
-from dvipad.core.policy import DAY_MINUTES, concerns, is_open, judge, rows_of
+from dvipad.core.policy import concerns, is_open, judge, rows_of
 from dvipad.core.policy_explain import explain
 from dvipad.core.policy_prefixes import EVERYBODY, NONE, UNSEEN, compile_prefixes
 from dvipad.core.policy_rows import PolicyRow, Request, first
@@ -260,7 +262,7 @@ requests = st.builds(
     st.lists(policies, max_size=5, unique_by=lambda policy: policy.name),
     requests,
     st.sampled_from([80, 443, 22]),
-    st.integers(0, 7 * DAY_MINUTES - 1),
+    st.integers(0, WEEK_MINUTES - 1),
 )
 def test_what_is_explained_is_what_is_done(
     given: list[Policy], request: Request, port: int, minute: int

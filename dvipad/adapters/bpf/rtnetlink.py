@@ -30,6 +30,17 @@ def open_netlink() -> socket.socket:
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
 
 
+def split(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(type, flags, payload) of each message in what was received at once."""
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, flags, _sequence, _pid = _HEADER.unpack_from(data, offset)
+        if length < _HEADER.size:
+            return
+        yield kind, flags, data[offset + _HEADER.size : offset + length]
+        offset += (length + 3) & ~3
+
+
 def messages(netlink: socket.socket, question: bytes) -> Iterator[tuple[int, bytes]]:
     """Sends one request and yields the answers: message type and payload.
 
@@ -38,10 +49,7 @@ def messages(netlink: socket.socket, question: bytes) -> Iterator[tuple[int, byt
     netlink.send(question)
     dump = struct.unpack_from("=H", question, 6)[0] & DUMP == DUMP
     while True:
-        data = netlink.recv(1 << 17)
-        while len(data) >= _HEADER.size:
-            length, kind, _flags, _sequence, _pid = _HEADER.unpack_from(data)
-            payload, data = data[_HEADER.size : length], data[(length + 3) & ~3 :]
+        for kind, _flags, payload in split(netlink.recv(1 << 17)):
             if kind == _NLMSG_DONE:
                 return
             if kind == _NLMSG_ERROR:
