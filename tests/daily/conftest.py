@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.e2e.conftest import make_cluster, pytest_runtest_makereport
+from tests.e2e.conftest import make_cluster, nursery, pytest_runtest_makereport
 
-__all__ = ["make_cluster", "pytest_runtest_makereport"]
+__all__ = ["make_cluster", "nursery", "pytest_runtest_makereport"]
