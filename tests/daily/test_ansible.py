@@ -16,7 +16,14 @@ pytestmark = pytest.mark.e2e
 
 PLAYBOOKS = ("site", "maintenance", "uninstall")
 CONNECTIONS = 20
-NO_ORDERS = {"activated": [], "deactivated": [], "outside": False, "paused": [], "quiesced": []}
+NO_ORDERS = {
+    "activated": [],
+    "deactivated": [],
+    "outside": False,
+    "paused": [],
+    "quiesced": [],
+    "weight": None,
+}
 
 WORK = """\
 - name: Look at the node
