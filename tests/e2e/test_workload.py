@@ -145,9 +145,13 @@ def test_hot_standby(make_cluster: MakeCluster) -> None:
         ports=(80,),
         profiles={"lb1": profile("192.0.2.100", "HOTSTANDBY NOAUTOSWITCHBACK", STANDBY)},
     )
-    with echo_servers(cluster) as servers:
+    with EchoServer(cluster, "t1", (80,)) as preferred, ExitStack() as stack:
+        wait_for_targets(cluster, "lb1", 1)  # whoever comes first stays, without a way back
+        for name in ("t2", "t3"):
+            stack.enter_context(EchoServer(cluster, name, (80,)))
+        wait_for_targets(cluster, "lb1", 3)
         assert shares(cluster, 10) == {"t1": 10}
-        servers["t1"].stop()
+        preferred.stop()
         wait_for_targets(cluster, "lb1", 2)
         assert shares(cluster, 10) == {"t3": 10}
         table = cluster.run("lb1", ["dvipactl", "netstat", "vdpt"]).stdout
