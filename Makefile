@@ -37,7 +37,7 @@ objects: build/packages
 	@$(MAKE) --silent --no-print-directory -C bpf
 
 test: install ## all tests; the end-to-end tests need root
-	@$(RUN)/pytest $(PYTEST_ARGS)
+	@$(RUN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 build/packages-daily: scripts/packages-daily
 	@scripts/packages-daily
