@@ -6,6 +6,7 @@ have a million routes: the kernel is asked until the first that counts.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import socket
 import struct
@@ -15,6 +16,7 @@ from ipaddress import ip_address, ip_network
 from socket import AF_INET, AF_INET6, AF_NETLINK, SOCK_NONBLOCK, SOCK_RAW
 from typing import Final
 
+from dvipad.adapters.bpf.rtnetlink import DUMP, attributes, messages, open_netlink, request
 from dvipad.address import Address
 
 _BUFFER_BYTES: Final = 1 << 16
@@ -26,16 +28,11 @@ _RTM_NEWROUTE: Final = 24
 _RTM_GETROUTE: Final = 26
 _RTM_NEWNEIGH: Final = 28
 _RTM_GETNEIGH: Final = 30
-_REQUEST_DUMP: Final = 0x301
-_ENDS: Final = (2, 3)
-"""NLMSG_ERROR, NLMSG_DONE."""
 _SIOCGIFFLAGS: Final = 0x8913
 _IFF_UP_RUNNING: Final = 0x41
-_HEADER: Final = struct.Struct("=IHHII")
 _ROUTE: Final = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR: Final = struct.Struct("=BxxxiHBB")
 _NEXT_HOP: Final = struct.Struct("=HBBi")
-_ATTRIBUTE: Final = struct.Struct("=HH")
 _DESTINATION, _INTERFACE, _MULTIPATH, _NEXT_HOP_ID = 1, 4, 9, 30
 _NEIGHBOUR_ADDRESS, _NEIGHBOUR_MAC = 1, 2
 _UNICAST: Final = 1
@@ -80,10 +77,10 @@ def neighbour_macs(addresses: Collection[Address]) -> dict[bytes, Address]:
     wanted = {address.packed: address for address in addresses}
     found = {}
     for body in _dump(_RTM_GETNEIGH, _RTM_NEWNEIGH, _NEIGHBOUR.pack(0, 0, 0, 0, 0)):
-        attributes = dict(_attributes(body, _NEIGHBOUR.size))
-        address = wanted.get(attributes.get(_NEIGHBOUR_ADDRESS, b""))
-        if address is not None and _NEIGHBOUR_MAC in attributes:
-            found[attributes[_NEIGHBOUR_MAC]] = address
+        said = attributes(body[_NEIGHBOUR.size :])
+        address = wanted.get(said.get(_NEIGHBOUR_ADDRESS, b""))
+        if address is not None and _NEIGHBOUR_MAC in said:
+            found[said[_NEIGHBOUR_MAC]] = address
     return found
 
 
@@ -97,16 +94,16 @@ def leads_over(body: bytes, indexes: Collection[int]) -> bool:
     family, length, _, _, table, _, _, kind, flags = _ROUTE.unpack_from(body)
     if kind != _UNICAST or table == _TABLE_LOCAL or flags & _UNUSABLE:
         return False
-    attributes = dict(_attributes(body, _ROUTE.size))
-    destination = attributes.get(_DESTINATION)
+    said = attributes(body[_ROUTE.size :])
+    destination = said.get(_DESTINATION)
     if destination is not None and length > 0 and family in (AF_INET, AF_INET6):
         address = ip_address(destination)
         if any(address in network for network in _LINK_LOCAL):
             return False
-    if _INTERFACE in attributes:
-        return int.from_bytes(attributes[_INTERFACE], sys.byteorder) in indexes
-    hops = list(_next_hops(attributes.get(_MULTIPATH, b"")))
-    return any(hop in indexes for hop in hops) or (not hops and _NEXT_HOP_ID in attributes)
+    if _INTERFACE in said:
+        return int.from_bytes(said[_INTERFACE], sys.byteorder) in indexes
+    hops = list(_next_hops(said.get(_MULTIPATH, b"")))
+    return any(hop in indexes for hop in hops) or (not hops and _NEXT_HOP_ID in said)
 
 
 def _next_hops(data: bytes) -> Iterator[int]:
@@ -119,27 +116,13 @@ def _next_hops(data: bytes) -> Iterator[int]:
         offset += max(_NEXT_HOP.size, (length + 3) & ~3)
 
 
-def _attributes(body: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
-    while offset + _ATTRIBUTE.size <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, offset)
-        yield kind & 0x3FFF, body[offset + _ATTRIBUTE.size : offset + length]
-        offset += max(_ATTRIBUTE.size, (length + 3) & ~3)
-
-
-def _dump(ask: int, answer: int, request: bytes) -> Iterator[bytes]:
+def _dump(ask: int, answer: int, question: bytes) -> Iterator[bytes]:
     """Bodies of the kernel's answers; who stops early costs the kernel no more."""
-    with socket.socket(AF_NETLINK, SOCK_RAW, _NETLINK_ROUTE) as asking:
-        asking.send(_HEADER.pack(_HEADER.size + len(request), ask, _REQUEST_DUMP, 1, 0) + request)
-        while True:
-            data = asking.recv(_BUFFER_BYTES)
-            offset = 0
-            while offset + _HEADER.size <= len(data):
-                length, kind, _, _, _ = _HEADER.unpack_from(data, offset)
-                if kind in _ENDS or length < _HEADER.size:
-                    return
-                if kind == answer:
-                    yield data[offset + _HEADER.size : offset + length]
-                offset += (length + 3) & ~3
+    # A family that the kernel lacks has no routes and no neighbours.
+    with open_netlink() as asking, contextlib.suppress(OSError):
+        for kind, body in messages(asking, request(ask, DUMP, question)):
+            if kind == answer:
+                yield body
 
 
 class Changes:
