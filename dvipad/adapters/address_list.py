@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import sys
 from dataclasses import dataclass
 from ipaddress import ip_address
 from socket import AF_INET, AF_INET6, socket
@@ -27,34 +28,37 @@ _INTERRUPTED: Final = 0x10
 _ADDRESS: Final = struct.Struct("=BBBBI")
 _IFA_ADDRESS: Final = 1
 _IFA_LOCAL: Final = 2
+_IFA_RT_PRIORITY: Final = 9
 _IFA_PROTO: Final = 11
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An address of the interface `index`; `protocol`: its ``IFA_PROTO``, 0 without one."""
+    """An address of the interface `index`; `protocol`: its ``IFA_PROTO``, and `metric`: its
+    ``IFA_RT_PRIORITY``, 0 without one."""
 
     address: Address
     index: int
     protocol: int
+    metric: int
 
 
-def addresses(protocols: frozenset[int]) -> list[Listed]:
-    """All addresses of both families whose protocol is one of `protocols`.
+def addresses(protocol: int) -> list[Listed]:
+    """All addresses of both families that have this protocol.
 
     Raises ``OSError``, with ``EINTR`` when they change so often that no list is whole.
     """
-    return [row for family in (AF_INET, AF_INET6) for row in _whole(family, protocols)]
+    return [row for family in (AF_INET, AF_INET6) for row in _whole(family, protocol)]
 
 
-def _whole(family: int, protocols: frozenset[int]) -> list[Listed]:
+def _whole(family: int, protocol: int) -> list[Listed]:
     question = request(_GETADDR, DUMP, _ADDRESS.pack(family, 0, 0, 0, 0))
     for _ in range(TRIES):
         with open_netlink() as netlink:  # what is left of a list that was no good goes with it
             netlink.send(question)
             payloads = _dump(netlink)
         if payloads is not None:
-            return [row for row in map(parse, payloads) if row.protocol in protocols]
+            return [row for row in map(parse, payloads) if row.protocol == protocol]
     raise OSError(errno.EINTR, os.strerror(errno.EINTR))
 
 
@@ -77,5 +81,7 @@ def parse(payload: bytes) -> Listed:
     """One ``struct ifaddrmsg`` with its attributes."""
     index = _ADDRESS.unpack_from(payload)[4]
     found = attributes(payload[_ADDRESS.size :])
+    address = ip_address(found.get(_IFA_LOCAL) or found[_IFA_ADDRESS])
     protocol = found.get(_IFA_PROTO, b"\0")[0]
-    return Listed(ip_address(found.get(_IFA_LOCAL) or found[_IFA_ADDRESS]), index, protocol)
+    metric = int.from_bytes(found.get(_IFA_RT_PRIORITY, b""), sys.byteorder)
+    return Listed(address, index, protocol, metric)

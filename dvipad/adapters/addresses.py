@@ -2,8 +2,9 @@
 
 An IPv4 DVIPA is a /32 on ``lo``, owned or hidden: the eBPF program decides about ARP. An IPv6
 DVIPA is a /128 on ``lo`` while hidden, where nothing answers neighbour solicitations for it, and
-a /128 on the first uplink while owned. Ours carry an address protocol (``IFA_PROTO``, Linux 5.18)
-that says which of both they are, so a restarted daemon adopts them and a repair compares.
+a /128 on the first uplink while owned. Ours carry an address protocol (``IFA_PROTO``, Linux 5.18),
+and an owned IPv4 one has a metric: the kernel takes another metric for an address that is there,
+another protocol only since Linux 6.4. So a restarted daemon adopts them and a repair compares.
 """
 
 from __future__ import annotations
@@ -15,23 +16,25 @@ from types import TracebackType
 from typing import Final
 
 from dvipad.adapters import address_list
+from dvipad.adapters.address_list import Listed
 from dvipad.adapters.bpf.rtnetlink import CREATE, REPLACE, attribute, change, open_netlink
 from dvipad.adapters.local_route import LocalRoute
 from dvipad.address import Address
 
-PROTOCOL_HIDDEN: Final = 218
-"""``IFA_PROTO`` of a DVIPA that is hidden on this node; ``ip address`` prints it as ``proto``."""
-PROTOCOL_OWNED: Final = 219
-"""``IFA_PROTO`` of a DVIPA that this node owns."""
+PROTOCOL: Final = 218
+"""``IFA_PROTO`` of a DVIPA; ``ip address`` prints it as ``proto``."""
+OWNED_METRIC: Final = 218
+"""``IFA_RT_PRIORITY`` of an IPv4 DVIPA that this node owns, for us to read: a /32 has no route
+that it could count for. ``ip address`` prints it as ``metric``."""
 ROUTE_S: Final = 0.1
 """A new IPv6 address is waited for so long until packets for it are delivered: far more than it
 takes. One that another placed without our protocol has its route already, and none comes."""
 
-_OURS: Final = frozenset({PROTOCOL_HIDDEN, PROTOCOL_OWNED})
 _NEWLINK, _NEWADDR, _DELADDR = 16, 20, 21
 _LINK: Final = struct.Struct("=BxHiII")
 _ADDRESS: Final = struct.Struct("=BBBBI")
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO, _IFA_FLAGS, _IFA_PROTO = 1, 2, 6, 8, 11
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO, _IFA_FLAGS = 1, 2, 6, 8
+_IFA_RT_PRIORITY, _IFA_PROTO = 9, 11
 _SCOPE_HOST: Final = 254
 _FLAGS: Final = struct.pack("=I", 0x02 | 0x200)  # IFA_F_NODAD, IFA_F_NOPREFIXROUTE
 _DEPRECATED: Final = struct.pack("=IIII", 0, 0xFFFF_FFFF, 0, 0)
@@ -98,11 +101,12 @@ class Addresses:
         if dvipa.version == 4:
             head = _ADDRESS.pack(AF_INET, dvipa.max_prefixlen, 0, _SCOPE_HOST, home)
             body += attribute(_IFA_LOCAL, dvipa.packed)
+            if owned:
+                body += attribute(_IFA_RT_PRIORITY, struct.pack("=I", OWNED_METRIC))
         else:
             head = _ADDRESS.pack(AF_INET6, dvipa.max_prefixlen, 0, 0, home)
             body += attribute(_IFA_FLAGS, _FLAGS) + attribute(_IFA_CACHEINFO, _DEPRECATED)
-        protocol = PROTOCOL_OWNED if owned else PROTOCOL_HIDDEN
-        body += attribute(_IFA_PROTO, bytes((protocol,)))
+        body += attribute(_IFA_PROTO, bytes((PROTOCOL,)))
         change(self._netlink, _NEWADDR, CREATE | REPLACE, head + body)
 
     def remove(self, dvipa: Address) -> None:
@@ -113,8 +117,8 @@ class Addresses:
     def listed(self) -> dict[Address, bool]:
         """The DVIPAs that the kernel has now because of :meth:`place`, and whether owned.
 
-        One that sits on both interfaces (a change of owner was interrupted) counts as owned;
-        placing it again puts that right. One that is on a wrong interface is not listed.
+        An IPv6 one that is on both interfaces (a change of owner was interrupted) counts as owned;
+        placing it again puts that right. One that is elsewhere is not listed.
         """
         self._mine = self._list_ours()
         found: dict[Address, bool] = {}
@@ -124,11 +128,16 @@ class Addresses:
         return found
 
     def _list_ours(self) -> dict[tuple[Address, int], bool]:
-        """(DVIPA, interface) that the kernel has with a protocol of ours, and whether owned."""
+        """(DVIPA, interface) that the kernel has with our protocol, and whether owned."""
         return {
-            (row.address, row.index): row.protocol == PROTOCOL_OWNED
-            for row in address_list.addresses(_OURS)
+            (row.address, row.index): self._is_owned(row)
+            for row in address_list.addresses(PROTOCOL)
         }
+
+    def _is_owned(self, row: Listed) -> bool:
+        if row.address.version == 4:
+            return row.metric == OWNED_METRIC
+        return row.index == self._uplink
 
     def _home(self, dvipa: Address, owned: bool) -> int:
         return self._uplink if owned and dvipa.version == 6 else self._loopback

@@ -62,6 +62,7 @@ TESTS: Final = (
     f"{_QUEUE}what_a_hung_worker_holds_is_decided_by_its_successor",
     f"{_QUEUE}what_is_for_this_node_goes_up_its_stack",
     f"{_QUEUE}syns_are_decided_in_turn",
+    "tests/e2e/test_addresses.py",
     "tests/e2e/test_binds.py",
 )
 
