@@ -107,7 +107,11 @@ def test_every_message_has_its_number() -> None:
     assert told == {str(number): kind.__name__ for number, kind in codec.TYPES.items()}
 
 
-@pytest.mark.parametrize("kind", [*codec.TYPES.values(), *VALUES], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind",
+    [*codec.TYPES.values(), *sorted(VALUES, key=lambda kind: str(kind.__name__))],
+    ids=lambda kind: kind.__name__,
+)
 def test_every_field_is_told(kind: Any) -> None:
     kinds = get_type_hints(kind)
     expected = []
