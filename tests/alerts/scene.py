@@ -51,9 +51,19 @@ class Scene:
         self.cluster.fail(name)
         self.webs.pop(name)
 
+    def scraped(self) -> bool:
+        """Whether each node was heard of: what grew before that does not show in a rate."""
+        return len(self.prometheus.query("up == 1")) == len(NODES)
+
     def fires(self, *names: str) -> None:
-        """Wait until these alerts fire."""
-        self._await(lambda firing: firing >= set(names), FIRE_S, f"{', '.join(names)} fire")
+        """Wait until each of these alerts has fired; some are over soon."""
+        awaited = set(names)
+
+        def all_fired(firing: set[str]) -> bool:
+            awaited.difference_update(firing)
+            return not awaited
+
+        self._await(all_fired, FIRE_S, f"{', '.join(names)} fire")
 
     def calm(self) -> None:
         """Wait until no alert fires."""
@@ -109,5 +119,6 @@ def scene(folder: Path) -> Iterator[Scene]:
         held = LongConnections(cluster, "client", dvipa, PORT, connections=10)
         stack.callback(held.kill)
         stack.callback(NewConnections(cluster, "client", dvipa, PORT, rate=20).kill)
+        cluster.wait_until(made.scraped, END_S, "Prometheus heard of all nodes")
         made.calm()
         yield made
