@@ -7,6 +7,7 @@ import argparse
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ from tests.e2e.cluster_tools import echo_servers, ready_targets, wait_for_state
 
 ROOT: Final = Path(__file__).parents[1]
 OLD: Final = ROOT / "build" / "upgrade"
+LIBRARIES: Final = "build/libraries"
 BACK_S: Final = 30.0
 """A node is a healthy member again within this time."""
 LONG: Final = 1_000
@@ -26,15 +28,18 @@ INTERVAL_MS: Final = 100.0
 
 
 def old_tree(commit: str) -> Path:
-    """The files of an older version, with its eBPF programs."""
+    """The files of an older version, with its eBPF programs, and in `LIBRARIES` what it needs."""
     folder = OLD / commit
-    if not (folder / "build" / "bpf").is_dir():
+    if not (folder / LIBRARIES).is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         archive = subprocess.run(
             ["git", "-C", str(ROOT), "archive", commit], check=True, stdout=subprocess.PIPE
         ).stdout
         subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
         subprocess.run(["make", "--silent", "-C", str(folder / "bpf")], check=True)
+        needs = tomllib.loads((folder / "pyproject.toml").read_text())["project"]["dependencies"]
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target"]
+        subprocess.run([*pip, str(folder / LIBRARIES), *needs], check=True)
     return folder
 
 
@@ -69,7 +74,7 @@ def run(commit: str, family: int) -> int:
     """One cluster; returns how many connections were lost or failed."""
     old = old_tree(commit)
     cluster = Cluster(LabSpec(prefix=f"up{os.getpid()}", family=family))
-    cluster.wrapper = ("env", f"PYTHONPATH={old}")
+    cluster.wrapper = ("env", f"PYTHONPATH={old}:{old / LIBRARIES}")
     dvipa, port = cluster.spec.dvipa(), cluster.spec.ports[0]
     with cluster, echo_servers(cluster):
         wait_for_state(cluster, "lb1", "ACTIVE")
