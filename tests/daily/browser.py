@@ -22,6 +22,7 @@ _FLAGS: Final = (
     "--no-first-run",
     "--remote-debugging-pipe",
 )
+END_S: Final = 10.0
 _COMPLAINTS: Final = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled")
 
 
@@ -63,18 +64,26 @@ class Browser:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
+        # It ends its own processes, which would go on writing to its folder if it were killed.
+        self._send("Browser.close", {})
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         for end in (self._in, self._out):
             os.close(end)
         self._folder.cleanup()
 
-    def _ask(self, method: str, **parameters: Any) -> Any:
+    def _send(self, method: str, parameters: dict[str, Any]) -> None:
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
-        if self._session is not None:
+        if self._session is not None and not method.startswith("Browser."):
             message["sessionId"] = self._session
         os.write(self._out, json.dumps(message).encode() + b"\0")
+
+    def _ask(self, method: str, **parameters: Any) -> Any:
+        self._send(method, parameters)
         while True:
             answer = self._next()
             if answer.get("method") in _COMPLAINTS:
