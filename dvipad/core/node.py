@@ -82,7 +82,7 @@ class Node:
         self.dpt = Dpt(self.workloads)
         self.owners = Owners(self.context, self._show)
         self.target = Target(self.context, self.dpt, self.owners.distribution, self.owners.busy)
-        ways = (self.owners.effective, self.owners.policies.open)
+        ways = (self.owners.effective, self.owners.policies.open, self.owners.standby)
         self.distributor = Distributor(self.context, self.dpt, self.workloads, *ways)
         self._left = False
         self._started_ms: int | None = None
