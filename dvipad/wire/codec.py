@@ -58,7 +58,6 @@ SINCE: Final[dict[tuple[type, str], int]] = {
     (messages.Status, ""): 2,
     (messages.VipaList, "policies"): 2,
     (messages.VipaList, "labels"): 2,
-    (messages.VipaEntry, "active"): 2,
 }
 """The version that brought a message, or a field (its name); all others came with the first."""
 WORDS_SINCE: Final[dict[Enum, tuple[int, Enum]]] = {
