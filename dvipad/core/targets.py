@@ -28,4 +28,5 @@ class DptRow:
 
     def figures(self) -> dict[str, int]:
         """What conditions of policies may look at."""
-        return {} if self.metric is None else {"weight": self.metric}
+        known = {"ready": self.ready}
+        return known if self.metric is None else known | {"weight": self.metric}
