@@ -159,3 +159,20 @@ def test_who_is_active_stays_so(make_cluster: MakeCluster) -> None:
         wait_for_targets(cluster, "lb1", 2)
         assert clients.connect() == "t2", "a takeback"
         clients.close()
+
+
+def test_an_application_of_a_target_stays_there(make_cluster: MakeCluster) -> None:
+    """OPTLOCAL 0, whatever is said; without a listener it is refused."""
+    cluster = make_cluster(lbs=1, targets=2, ports=(80,))
+    with EchoServer(cluster, "t1", (80,)), EchoServer(cluster, "t2", (80,)) as second:
+        wait_for_targets(cluster, "lb1", 2)
+        with inside(cluster.namespace("t2")):
+            clients = Clients(cluster)
+            assert [clients.connect() for _ in range(3)] == ["t2"] * 3
+            clients.close()
+            second.stop()
+            wait_for_targets(cluster, "lb1", 1)
+            with pytest.raises(ConnectionRefusedError):
+                clients.connect()
+        with inside(cluster.namespace("lb1")), pytest.raises(ConnectionRefusedError):
+            clients.connect()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -99,7 +100,7 @@ def test_program_and_worker_agree_with_the_rule(
     monkeypatch: pytest.MonkeyPatch,
     weights: tuple[int, int, int],
     todo: list[str],
-    random: object,
+    chance: Random,
 ) -> None:
     monkeypatch.setattr("dvipad.adapters.bpf.plane.REOPENED_NS", -REOPENED_NS)
     model = Model((A,) * weights[0] + (HERE,) * weights[1] + (B,) * weights[2])
@@ -113,7 +114,8 @@ def test_program_and_worker_agree_with_the_rule(
             case "census":
                 census(four)
             case _ if model.connections:
-                ended, target = model.connections.pop(random.randrange(len(model.connections)))  # type: ignore[attr-defined]
+                chance.shuffle(model.connections)
+                ended, target = model.connections.pop()
                 four.plane.end_connections(target, key(4, ended))
                 model.active[target] -= 1
         assert active(four) == {xcf: model.active[xcf] for xcf in (A, HERE, B)}
