@@ -1,12 +1,16 @@
-"""Counts the CRT, page by page: for the metrics when they are asked for, and for balanced services
-again and again."""
+"""Counts the CRT, page by page: for the metrics when they are asked for; for balanced services, and
+policies that look at active connections, again and again."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
+
+from dvipad.adapters.bpf.tally import Row
+from dvipad.core.inputs import ActiveCounted
 
 if TYPE_CHECKING:
     from dvipad.daemon import Daemon
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
 COUNT_AGAIN_S: Final = 5.0
 """A count of the CRT that is older is made anew for the metrics."""
 BALANCE_S: Final = 1.0
-"""Between two counts for services that are balanced."""
+"""Between two counts for balanced services and for policies."""
 BALANCE_SHARE: Final = 50
 """The pause is so many times what the count took: a large CRT costs no more than 2 % of a CPU."""
 
@@ -52,10 +56,19 @@ class Counting:
         pause_s = BALANCE_S
         while True:
             await asyncio.sleep(pause_s)
-            if self._daemon.kernel.plane.distribution.balance:
+            wanted = self._daemon.node.distributor.to_count()
+            if wanted or self._daemon.kernel.plane.distribution.balance:
                 began = time.monotonic()
                 await (self._counting or self._begin())
                 pause_s = max(BALANCE_S, BALANCE_SHARE * (time.monotonic() - began))
+            if wanted:
+                await self._tell(wanted)
+
+    async def _tell(self, rows: Sequence[Row]) -> None:
+        """Tell the core what was counted."""
+        loop, tally = asyncio.get_running_loop(), self._daemon.kernel.plane.tally
+        found = await loop.run_in_executor(self._daemon.thread, tally.rows, rows)
+        self._daemon.feed(ActiveCounted(tuple(zip(rows, found.active, strict=True))))
 
     async def _count(self) -> None:
         """Page by page: what the core wants done is done in between."""

@@ -22,6 +22,7 @@ from dvipad.core.membership import Life
 from dvipad.core.methods import BALANCED, Ring
 from dvipad.core.policy_rows import PolicyRow
 from dvipad.core.standby import Standby
+from dvipad.core.targets import CONNECTIONS
 from dvipad.core.vipa import Ownership
 from dvipad.core.workload import MEASURED, Workloads
 from dvipad.wire.messages import NewConn
@@ -92,6 +93,16 @@ class Distributor:
         for dvipa, services in self._services.items():
             for port, service in services.items():
                 yield from ((dvipa, port, row) for row in service.policies)
+
+    def to_count(self) -> list[tuple[Address, int, Address]]:
+        """Targets whose active connections some policy looks at."""
+        return [
+            (dvipa, port, row.xcf)
+            for dvipa, services in self._services.items()
+            if any(_counts(policy) for policy in self._policies(dvipa))
+            for port, service in services.items()
+            for row in service.rows
+        ]
 
     def adopt(self, adopted: Adopted, hold_ms: int) -> None:
         """Services that a former daemon left in the data plane.
@@ -358,6 +369,10 @@ def _follows(services: Mapping[int, Service]) -> bool:
 
 def _compared(policies: Iterable[Policy]) -> bool:
     return any(policy.threshold is not None or policy.subset.conditions for policy in policies)
+
+
+def _counts(policy: Policy) -> bool:
+    return any(condition.figure == CONNECTIONS for condition in policy.subset.conditions)
 
 
 def _does(service: Service) -> tuple[Ring, bool, tuple[PolicyRow, ...], bool]:

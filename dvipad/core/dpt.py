@@ -137,6 +137,7 @@ class Dpt:
                 spec.standby_rank,
                 node.labels,
                 self._metric(row, port, node, weight, source),
+                self._workloads.active(row.dvipa, port, node.xcf),
             )
             for (node, spec), listeners, (weight, source) in zip(named, ready, weighed, strict=True)
         )

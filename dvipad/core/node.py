@@ -15,6 +15,7 @@ from dvipad.core.distributor import Distributor
 from dvipad.core.dpt import Dpt
 from dvipad.core.effects import Effect, InsertConnections, Leave, Send
 from dvipad.core.inputs import (
+    ActiveCounted,
     AddressesBound,
     Adopted,
     ConnectionsCounted,
@@ -192,8 +193,8 @@ class Node:
                 self.context.troubles = event.troubles
             case SeenElsewhere():
                 self.owners.seen(event.claims)
-            case Measured():
-                self.workloads.measured(event.weights)
+            case Measured() | ActiveCounted():
+                self.workloads.noted(event)
             case Stalled():
                 self.context.doubting_since_ms = self.context.now_ms
             case StopRequested():
