@@ -28,9 +28,9 @@ from tests.e2e.dvs_network import inside
 pytestmark = pytest.mark.e2e
 
 WEIGHTS = (10, 20, 30)
-HELD = 600
+HELD = 720
 """Connections that are open at a time."""
-MEAN_S = 2.5
+MEAN_S = 4.0
 """How long one is, on average: some end at once, some last for many times that."""
 LOOKS = 20
 LOOK_S = 0.2
@@ -154,6 +154,7 @@ def test_who_is_active_stays_so(make_cluster: MakeCluster) -> None:
         wait_for_holder(cluster, cluster.spec.dvipa(), "lb2")
         assert clients.connect() == "t2", "a takeover"
         cluster.start_daemon("lb1")
+        cluster.wait_ready(["lb1"])
         wait_for_state(cluster, "lb1", "ACTIVE")
         wait_for_holder(cluster, cluster.spec.dvipa(), "lb1")
         wait_for_targets(cluster, "lb1", 2)
