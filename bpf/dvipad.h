@@ -12,7 +12,7 @@
 #include <linux/types.h>
 
 /* Grows with every change of a struct below that sizes alone would not reveal. */
-#define LAYOUT_VERSION 7
+#define LAYOUT_VERSION 8
 
 #define DVIPAS_MAX 1024
 #define SERVICES_MAX 4096
@@ -103,12 +103,19 @@ struct service_key {
 
 /* The ring is part of the value, so that one map update swaps it atomically. */
 struct service {
-	__u32 slot;  /* index into `cursors`, row of the totals */
-	__u32 flags; /* SERVICE_* */
-	__u32 ring_len;
+	__u16 slot;    /* index into `cursors`, row of the totals */
+	__u16 service; /* row of `active`: the slot of the service, whose policy this may be */
+	__u16 flags;   /* SERVICE_* */
+	__u16 shares;  /* behind the turns; 0: nobody counts connections, turns are all there is */
+	__u32 ring_len; /* turns */
 	__u32 policies; /* the set that comes before the ring; 0: none */
-	__u16 ring[RING_MAX]; /* target indexes */
+	__u16 ring[RING_MAX]; /* turns: target indexes; then shares: see below */
 };
+
+/* A share: a target, and how many connections it is to have for those of others. */
+#define SHARE_TARGET(share) ((share) & 0xff)
+#define SHARE_WEIGHT(share) ((share) >> 8)
+_Static_assert(TARGETS_MAX <= 0x100, "a target's index does not fit a share");
 
 #define POLICY_BITS (32 + 128) /* of a whole `policy_key` */
 #define POLICY_UNSEEN 0xffffffff

@@ -159,8 +159,7 @@ struct {
 	__type(value, __u64);
 } sent SEC(".maps");
 
-/* Connections chosen, [slot][target]: by this program, and by the worker (which cannot add
- * atomically to what others write). */
+/* Connections chosen, [slot][target]. All who add to it and to the next one do so atomically. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, SERVICES_MAX * TARGETS_MAX);
@@ -169,13 +168,15 @@ struct {
 	__type(value, __u64);
 } totals SEC(".maps");
 
+/* Connections that are active, [slot][target], of services that have shares. User space takes away
+ * those that are over, and corrects it; it may be negative for a moment. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, SERVICES_MAX * TARGETS_MAX);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
-	__type(value, __u64);
-} worker_totals SEC(".maps");
+	__type(value, __s64);
+} active SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

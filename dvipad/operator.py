@@ -16,6 +16,7 @@ from dvipad.config.errors import errors
 from dvipad.config.policies import check_policies
 from dvipad.config.profile import check_profile
 from dvipad.core.orders import WHOLE_TARGET, Verb
+from dvipad.counting import Counting
 from dvipad.reports import PORT_MAX, Reports, read_address
 from dvipad.wire.messages import MAX_WEIGHT
 
@@ -32,7 +33,8 @@ class Operator:
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self.activation = Activation(daemon)
-        reports = Reports(daemon).handlers() | daemon.policing.handlers()
+        self._counting = Counting(daemon)
+        reports = Reports(daemon, self._counting).handlers() | daemon.policing.handlers()
         orders = {
             "vary": self._vary,
             "obeyfile": self._obeyfile,
@@ -48,11 +50,13 @@ class Operator:
 
     async def start(self) -> None:
         """Listen for `dvipactl` and `dvipad web`."""
+        self._counting.start()
         for server in self._servers:
             await server.start()
 
     async def stop(self) -> None:
         """Listen no more."""
+        self._counting.stop()
         for server in self._servers:
             await server.stop()
 

@@ -159,8 +159,14 @@ class Policing:
                 by, policy = "policy", holder.policy
                 reason = f"policy {policy} was for it"
             else:
-                by, reason = "ring", "no policy was for it: the turn of this target came"
+                by, reason = "ring", f"no policy was for it: {self._rule(row)}"
         return {"target": target, "by": by, "policy": policy, "reason": reason}
+
+    def _rule(self, row: CrtRow) -> str:
+        service = self._daemon.node.distributor.services_of(row.dvipa).get(row.dvipa_port)
+        if service is not None and service.balanced:
+            return "this target had the fewest connections for its weight"
+        return "the turn of this target came"
 
 
 def _number(request: Mapping[str, Any], key: str, low: int, high: int, default: int | None) -> int:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from dvipad import __version__
 from dvipad.adapters.bpf.crt import Wanted
+from dvipad.adapters.bpf.tally import Row
 from dvipad.adapters.control import ControlError, Handler
 from dvipad.adapters.jsonable import jsonable
 from dvipad.address import Address
 from dvipad.core.view import NodeView
+from dvipad.counting import Counting
 from dvipad.stats import Stats
 
 if TYPE_CHECKING:
@@ -33,9 +35,9 @@ WAIT_MAX_S: Final = 30
 class Reports:
     """Serves ``view``, ``crt``, ``counters``, ``config``, ``events``, ``stats`` and ``orders``."""
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, counting: Counting) -> None:
         self._daemon = daemon
-        self._stats = Stats(daemon)
+        self._stats = Stats(daemon, counting)
 
     def handlers(self) -> dict[str, Handler]:
         """The commands, by name."""
@@ -52,8 +54,9 @@ class Reports:
     async def _view(self, _request: Mapping[str, Any]) -> dict[str, Any]:
         seen = self._daemon.node.view()
         wall_ms = time.time_ns() // 1_000_000
-        totals = await self._kernel(self._daemon.kernel.plane.totals)
-        view = await asyncio.to_thread(_view_json, seen, totals)
+        plane = self._daemon.kernel.plane
+        counts = await self._kernel(lambda: (plane.totals(), plane.distribution.active()))
+        view = await asyncio.to_thread(_view_json, seen, *counts)
         view["wall_ms"] = wall_ms
         self._add_links(view)
         return {"view": view}
@@ -159,9 +162,11 @@ def read_address(text: object) -> Address | None:
         raise ControlError(f"{text!r} is no IP address") from error
 
 
-def _view_json(seen: NodeView, totals: Mapping[tuple[Address, int, Address], int]) -> Any:
-    """What the node sees, with the connections that every target was given."""
+def _view_json(seen: NodeView, totals: Mapping[Row, int], active: Mapping[Row, int]) -> Any:
+    """What the node sees, with the connections that every target was given; and those that it has,
+    if its method counts them."""
     view = jsonable(seen)
     for row, target in zip(view["targets"], seen.targets, strict=True):
-        row["total"] = totals.get((target.dvipa, target.port, target.xcf), 0)
+        key = (target.dvipa, target.port, target.xcf)
+        row["total"], row["connections"] = totals.get(key, 0), active.get(key)
     return view

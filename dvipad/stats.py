@@ -8,7 +8,6 @@ leave in time.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 import time
 from array import array
@@ -24,6 +23,7 @@ from dvipad.core import viewing
 from dvipad.core.view import DvipaView, TargetView
 from dvipad.core.vipa import OWNING
 from dvipad.core.workload import Source
+from dvipad.counting import Counting
 from dvipad.kernel_stats import KernelStats
 from dvipad.node_stats import node_samples
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 100
 """DVIPAs that are looked at before others get their turn."""
-COUNT_AGAIN_S: Final = 5.0
-"""A count of the CRT that is older is made anew."""
 _OWNING: Final = frozenset(state.value for state in OWNING)
 
 
@@ -49,15 +47,15 @@ class _Rows:
 class Stats:
     """Serves ``stats``; ``known`` is the edition that the asker has."""
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, counting: Counting) -> None:
         self._daemon = daemon
+        self._counting = counting
         self._kernel = KernelStats(daemon)
         self._life = time.time_ns()
         self._number = 0
         self._known: dict[Address, _Rows] = {}
         self._rows: tuple[Row, ...] = ()
         self._looking = asyncio.Lock()
-        self._counting: asyncio.Task[None] | None = None
 
     async def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """``edition``, ``rows`` if it is another one than ``known``, ``connections``, ``samples``.
@@ -74,7 +72,7 @@ class Stats:
         found, kernel = await loop.run_in_executor(
             self._daemon.thread, self._kernel.read, rows, len(structure), names
         )
-        self._count_again()
+        self._counting.again()
         answer = {
             "edition": edition,
             "connections": pack(found.chosen, found.ended, found.active),
@@ -118,23 +116,6 @@ class Stats:
             not node.context.troubles,
         )
         return rows != before
-
-    def _count_again(self) -> None:
-        """Begin to count the CRT, unless that is under way, or was done a moment ago."""
-        census = self._daemon.kernel.plane.tally.census
-        old_ns = time.monotonic_ns() - COUNT_AGAIN_S * 1e9
-        if self._counting is None and (census is None or census.at_ns < old_ns):
-            self._counting = asyncio.get_running_loop().create_task(self._count())
-
-    async def _count(self) -> None:
-        """Page by page: what the core wants done is done in between."""
-        loop, tally = asyncio.get_running_loop(), self._daemon.kernel.plane.tally
-        try:
-            with contextlib.suppress(OSError, RuntimeError):  # the daemon leaves
-                while await loop.run_in_executor(self._daemon.thread, tally.count_on):
-                    pass
-        finally:
-            self._counting = None
 
 
 def _steady(row: TargetView) -> TargetView:

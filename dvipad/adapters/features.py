@@ -10,6 +10,7 @@ from typing import Final
 
 from netfilterqueue import NetfilterQueue
 
+from dvipad.adapters.bpf.atomic import fetch_add
 from dvipad.adapters.bpf.libbpf import BpfError, library
 from dvipad.adapters.commands import ELSEWHERE, Run, capabilities, run_command
 from dvipad.adapters.guard import probe_guard
@@ -66,6 +67,7 @@ _CAPABLE: Final = Missing(
     "the privilege ({})", "everything that touches the kernel", "run dvipad as root", True
 )
 _LIBBPF: Final = Missing("libbpf", "the data plane", "install the package libbpf1", True)
+_LIBATOMIC: Final = Missing("libatomic", "the data plane", "install the package libatomic1", True)
 _BPF: Final = Missing(
     "BPF for TC programs",
     "the data plane",
@@ -123,7 +125,8 @@ def detect(run: Run = run_command) -> Features:
     """Tries everything out, on throw-away objects or in a network namespace of its own."""
     missing = [
         *_missing_capabilities(Path("/proc/self/status").read_text()),
-        *([] if _has_libbpf() else [_LIBBPF]),
+        *([] if _works(library) else [_LIBBPF]),
+        *([] if _works(fetch_add) else [_LIBATOMIC]),
     ]
     if not missing:
         may_try = run([*ELSEWHERE, "true"], "").code == 0
@@ -161,9 +164,9 @@ def has_bpffs(filesystems: str) -> bool:
     return any(line.split()[-1:] == ["bpf"] for line in filesystems.splitlines())
 
 
-def _has_libbpf() -> bool:
+def _works(opening: Callable[[], object]) -> bool:
     try:
-        library()
+        opening()
     except BpfError:
         return False
     return True

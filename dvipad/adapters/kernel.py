@@ -213,7 +213,7 @@ class Kernel:
             case Announce():
                 self.announce(effect.dvipa)
             case SetService():
-                turns = (effect.ring, effect.offload, effect.policies)
+                turns = (effect.ring, effect.offload, effect.policies, effect.balanced)
                 self.plane.set_service(effect.dvipa, effect.port, *turns)
             case RemoveService():
                 self.plane.remove_service(effect.dvipa, effect.port)

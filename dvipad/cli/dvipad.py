@@ -11,9 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, TextIO, cast
 
-from dvipad.config.check import CheckedNode, CheckedProfile, load_files
+from dvipad.config.check import CheckedNode, CheckedPolicies, CheckedProfile, load_files
 from dvipad.config.errors import errors
 from dvipad.config.show import show_node, show_profile
+from dvipad.config.show_policies import show_policies
 
 OK: Final = 0
 REFUSED: Final = 2
@@ -185,6 +186,8 @@ def _show(paths: list[Path]) -> int:
                 print(show_profile(file.profile), end="")
         elif isinstance(file, CheckedNode) and file.node is not None:
             print(show_node(file.node), end="")
+        elif isinstance(file, CheckedPolicies) and file.policies is not None:
+            print(show_policies(file.policies), end="")
     return OK if report.accepted else REFUSED
 
 

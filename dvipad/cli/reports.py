@@ -151,11 +151,17 @@ def vdpt(view: Json) -> list[str]:
             f"  DestXCF:   {row['xcf']}  Node: {row['name']}",
             f"  TotalConn: {row['total']:010d}  Rdy: {row['ready']:03d}"
             f"  WLM: {row['weight']:02d}{_WEIGHT_MARK.get(row['source'], '')}  TSR: n/a",
+            *_active(row["connections"]),
             f"  DistMethod: {row['method'].capitalize()}{_standby(row['standby_rank'])}",
             f"  Flg: {flags}",
         ]
     lines.append(f"{len(view['targets'])} of {len(view['targets'])} records displayed")
     return lines
+
+
+def _active(connections: int | None) -> list[str]:
+    """Of methods that go by it."""
+    return [] if connections is None else [f"  ActiveConn: {connections:010d}"]
 
 
 def _standby(rank: int | None) -> str:

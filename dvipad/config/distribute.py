@@ -159,8 +159,10 @@ def _read_optlocal(cursor: Cursor, draft: _Draft, option: Token) -> None:
         if number is None:
             remedy = "0: always local; 1: local while its weight is not zero; 2-16: a multiplier."
             cursor.error(token, f"not a number from 0 to {MAX_OPTLOCAL}", remedy)
-        else:
-            value = number
+        value = number or 0
+    if value:
+        remedy = "Write OPTLOCAL 0: connections of a target's own applications always stay there."
+        cursor.warn(option, f"OPTLOCAL {value} is taken for OPTLOCAL 0", remedy)
     draft.value = replace(draft.value, optlocal=value)
 
 

@@ -32,6 +32,8 @@ class DistMethod(Enum):
     WEIGHTEDACTIVE = "WEIGHTEDACTIVE"
     TARGCONTROLLED = "TARGCONTROLLED"
     HOTSTANDBY = "HOTSTANDBY"
+    LEASTCONN = "LEASTCONN"
+    """Not of z/OS."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from dvipad.address import Address
-from dvipad.config.model import Distribute, Policy
+from dvipad.config.model import DistMethod, Distribute, Policy
 from dvipad.core.context import FORGET_MS, Context
 from dvipad.core.crt import Collection
 from dvipad.core.dpt import Candidate, Dpt, Service, covering, target_spec
@@ -19,8 +19,10 @@ from dvipad.core.effects import (
 )
 from dvipad.core.inputs import Adopted, SocketsDumped
 from dvipad.core.membership import Life
-from dvipad.core.methods import Ring
+from dvipad.core.methods import BALANCED, Ring
 from dvipad.core.policy_rows import PolicyRow
+from dvipad.core.standby import Standby
+from dvipad.core.targets import CONNECTIONS
 from dvipad.core.vipa import Ownership
 from dvipad.core.workload import MEASURED, Workloads
 from dvipad.wire.messages import NewConn
@@ -44,7 +46,7 @@ not."""
 
 class Distributor:
     """This node as the (coming) distributor of DVIPAs; `effective` gives their distribution,
-    `policies` those that are open now."""
+    `policies` those that are open now, `standby` who is active."""
 
     def __init__(
         self,
@@ -53,6 +55,7 @@ class Distributor:
         workloads: Workloads,
         effective: Callable[[Address], tuple[Distribute, ...]],
         policies: Callable[[Address], tuple[Policy, ...]],
+        standby: Standby,
     ) -> None:
         self._context = context
         self._dpt = dpt
@@ -61,6 +64,7 @@ class Distributor:
         self._weighed_ms = -REWEIGH_MS
         self._effective = effective
         self._policies = policies
+        self._standby = standby
         self._services: dict[Address, dict[int, Service]] = {}
         self._snapshots: dict[tuple[Address, str], Collection] = {}
         self._purged: set[str] = set()
@@ -90,6 +94,16 @@ class Distributor:
             for port, service in services.items():
                 yield from ((dvipa, port, row) for row in service.policies)
 
+    def to_count(self) -> list[tuple[Address, int, Address]]:
+        """Targets whose active connections some policy looks at."""
+        return [
+            (dvipa, port, row.xcf)
+            for dvipa, services in self._services.items()
+            if any(_counts(policy) for policy in self._policies(dvipa))
+            for port, service in services.items()
+            for row in service.rows
+        ]
+
     def adopt(self, adopted: Adopted, hold_ms: int) -> None:
         """Services that a former daemon left in the data plane.
 
@@ -98,6 +112,8 @@ class Distributor:
         """
         for service in adopted.services:
             self._adopted[adopted.dvipa, service.port] = service.ring
+            if len(service.ring) == 1:
+                self._standby.chosen(adopted.dvipa, {service.port: service.ring[0]})
         self._hold_until_ms = max(self._hold_until_ms, self._context.now_ms + hold_ms)
 
     def refresh(self, look: Iterable[Address], owned: Callable[[Address], bool]) -> None:
@@ -129,11 +145,33 @@ class Distributor:
         weighed = self._weighed if _measured(rows) or _compared(policies) else None
         grounds = (rows, self._alive, self._dpt.edition(dvipa), weighed, policies)
         if self._grounds.get(dvipa) != grounds:
-            before = {} if all(row.auto_switch_back for row in rows) else self._rings(dvipa)
-            wanted = self._dpt.services(dvipa, rows, self._alive, before, policies)
+            active = self._standby.of(dvipa)
+            wanted = self._dpt.services(dvipa, rows, self._alive, active, policies)
+            self._standby.chosen(dvipa, self._chosen(dvipa, active, wanted))
             kept = self._last_targets(dvipa, rows, wanted)
             self._grounds[dvipa] = () if kept else grounds  # what is kept is looked at again
             self._change(dvipa, wanted | kept)
+
+    def _chosen(
+        self, dvipa: Address, active: Mapping[int, Address], services: Mapping[int, Service]
+    ) -> dict[int, Address]:
+        """Who is active now of targets that stand by for each other, by port.
+
+        A new distributor hears of some before others: nobody takes the place of one that lives,
+        and did not say yet what it serves.
+        """
+        own = self._context.settings.name
+        awaited = {
+            node.xcf
+            for node in self._alive
+            if node.name != own and not self._dpt.told(node.name, dvipa)
+        }
+        return {
+            port: service.ring[0]
+            for port, service in services.items()
+            if service.method is DistMethod.HOTSTANDBY and service.ring
+            if active.get(port) not in awaited
+        }
 
     def _last_targets(
         self, dvipa: Address, rows: tuple[Distribute, ...], wanted: Mapping[int, Service]
@@ -152,12 +190,6 @@ class Distributor:
                 kept[port] = known
                 self._keep_until_ms = max(self._keep_until_ms, until_ms)
         return kept
-
-    def _rings(self, dvipa: Address) -> dict[int, Ring]:
-        """What is in force in the data plane, by port."""
-        services = self._services.get(dvipa, {})
-        adopted = {port: ring for (each, port), ring in self._adopted.items() if each == dvipa}
-        return adopted | {port: service.ring for port, service in services.items()}
 
     # -- measured weights ---------------------------------------------------------------------
 
@@ -217,7 +249,8 @@ class Distributor:
             listed = tuple(xcf for xcf in ring if target_spec(row, xcf))
             if listed != ring:
                 self._adopted[dvipa, port] = listed
-                self._context.emit(SetService(dvipa, port, listed, row.offload, None))
+                balanced = row.method in BALANCED
+                self._context.emit(SetService(dvipa, port, listed, row.offload, None, balanced))
 
     def _count_candidates(self) -> None:
         """Who may get connections now; if that changed, every service is looked at."""
@@ -338,6 +371,10 @@ def _compared(policies: Iterable[Policy]) -> bool:
     return any(policy.threshold is not None or policy.subset.conditions for policy in policies)
 
 
-def _does(service: Service) -> tuple[Ring, bool, tuple[PolicyRow, ...]]:
+def _counts(policy: Policy) -> bool:
+    return any(condition.figure == CONNECTIONS for condition in policy.subset.conditions)
+
+
+def _does(service: Service) -> tuple[Ring, bool, tuple[PolicyRow, ...], bool]:
     """What the data plane has to know of a service."""
-    return service.ring, service.offload, service.policies
+    return service.ring, service.offload, service.policies, service.balanced

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dvipad.address import Address
 from dvipad.config.model import DistMethod, Distribute, Label, Policy, TargetSpec
-from dvipad.core.methods import Choice, Ring, comparable, ring
+from dvipad.core.methods import BALANCED, Choice, Ring, comparable, ring
 from dvipad.core.policy import rows_of
 from dvipad.core.policy_rows import PolicyRow
 from dvipad.core.targets import DptRow
@@ -33,6 +33,11 @@ class Service:
     rows: tuple[DptRow, ...]
     ring: Ring
     policies: tuple[PolicyRow, ...] = ()
+
+    @property
+    def balanced(self) -> bool:
+        """Whether active connections count."""
+        return self.method in BALANCED
 
 
 class Dpt:
@@ -68,17 +73,21 @@ class Dpt:
         """Listeners of node `name` for `dvipa`, by port."""
         return self._ready.get(name, {}).get(dvipa, {})
 
+    def told(self, name: str, dvipa: Address) -> bool:
+        """Whether node `name` said anything of its listeners for `dvipa`."""
+        return dvipa in self._ready.get(name, {})
+
     def services(
         self,
         dvipa: Address,
         distributes: tuple[Distribute, ...],
         candidates: Iterable[Candidate],
-        before: Mapping[int, Ring],
+        active: Mapping[int, Address],
         policies: Sequence[Policy] = (),
     ) -> dict[int, Service]:
         """The distribution of every port that is listed or that a candidate listens on.
 
-        `before`: rings that are in force. `policies` concern the DVIPA, and are open now.
+        `active`: who was so far, of HOTSTANDBY. `policies` concern the DVIPA, and are open now.
         """
         known = sorted(candidates, key=lambda candidate: candidate.name)
         ports = {port for node in known for port in self.ready(node.name, dvipa)}
@@ -93,7 +102,7 @@ class Dpt:
         for port in sorted(ports | listed):
             row = covering(distributes, port)
             if row is not None:
-                services[port] = self._service(row, port, known, before.get(port, ()), policies)
+                services[port] = self._service(row, port, known, active.get(port), policies)
         return services
 
     def _service(
@@ -101,7 +110,7 @@ class Dpt:
         row: Distribute,
         port: int,
         nodes: list[Candidate],
-        before: Ring,
+        active: Address | None,
         policies: Sequence[Policy],
     ) -> Service:
         targets = self._targets(row, port, nodes)
@@ -110,7 +119,7 @@ class Dpt:
             choices = [_choice(each, row.health_switch) for each in chosen if each.ready > 0]
             return ring(row.method, choices, stay)
 
-        stay = before[0] if before and not row.auto_switch_back else None
+        stay = None if row.auto_switch_back else active
         rules = rows_of(policies, port, turns, targets)
         return Service(row.method, row.offload, targets, turns(targets, stay), rules)
 
@@ -128,6 +137,7 @@ class Dpt:
                 spec.standby_rank,
                 node.labels,
                 self._metric(row, port, node, weight, source),
+                self._workloads.active(row.dvipa, port, node.xcf),
             )
             for (node, spec), listeners, (weight, source) in zip(named, ready, weighed, strict=True)
         )

@@ -68,13 +68,15 @@ class Announce:
 @dataclass(frozen=True, slots=True)
 class SetService:
     """Distribution of (DVIPA, port): new connections go to `ring` (XCF addresses) in turn, but for
-    those that one of the `policies` is for; None: the policies stay, for targets of `ring`."""
+    those that one of the `policies` is for; None: the policies stay, for targets of `ring`.
+    `balanced`: active connections are kept in the proportion of the turns instead."""
 
     dvipa: Address
     port: int
     ring: tuple[Address, ...]
     offload: bool
     policies: tuple[PolicyRow, ...] | None = ()
+    balanced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,6 +196,13 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class ActiveCounted:
+    """So many active connections the targets have: (DVIPA, port, XCF address), count."""
+
+    counts: tuple[tuple[tuple[Address, int, Address], int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StopRequested:
     """Leave the cluster cleanly: give DVIPAs to their backups, then end."""
 
@@ -225,5 +232,6 @@ Input: TypeAlias = (
     | ConnectionsCounted
     | TroublesChanged
     | Measured
+    | ActiveCounted
     | StopRequested
 )

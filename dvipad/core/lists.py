@@ -10,6 +10,7 @@ from dvipad.core.candidates import Candidates
 from dvipad.core.context import Context
 from dvipad.core.effects import Broadcast
 from dvipad.core.policies import Policies
+from dvipad.core.standby import Standby
 from dvipad.core.vipa import Ownership, State
 from dvipad.wire.messages import VipaEntry, VipaList, policy_sets
 
@@ -24,12 +25,14 @@ class Lists:
         candidates: Candidates,
         effective: Callable[[Address], tuple[Distribute, ...]],
         policies: Policies,
+        standby: Standby,
     ) -> None:
         self._context = context
         self._vipas = vipas
         self._candidates = candidates
         self._effective = effective
         self._policies = policies
+        self._standby = standby
         self._offers: dict[Address, tuple[object, ...]] = {}
         self._claimed: set[Address] = set()
         self._said_joined: bool | None = None
@@ -55,7 +58,7 @@ class Lists:
         whole = self._said_joined is not self._context.joined
         self._said_joined = self._context.joined
         news: list[Ownership] = []
-        for dvipa in look:
+        for dvipa in dict.fromkeys((*look, *self._standby.take_news())):
             vipa = self._vipas.get(dvipa)
             ended = dvipa in self._claimed and not (vipa and _claims(vipa))
             self._claimed.discard(dvipa)
@@ -84,14 +87,16 @@ class Lists:
             epoch = max(self._candidates.highest(vipa.dvipa), own)
         rows = self._effective(vipa.dvipa) if owner else ()
         facts = (vipa.dvipa, rank, vipa.creates, owner, epoch, rows, vipa.origin, vipa.moveable)
-        return VipaEntry(*facts, vipa.moving_to)
+        active = self._standby.told(vipa.dvipa) if owner else ()
+        return VipaEntry(*facts, vipa.moving_to, active)
 
     def _offer(self, vipa: Ownership) -> tuple[object, ...]:
         # Not the rank of the entry: a list in the middle of giving up would overtake the release.
         rank = vipa.rank if self._fit(vipa) else 0
         rows = self._context.own_distributes(vipa.dvipa)
         facts = (rank, vipa.creates, vipa.origin, vipa.moveable, rows)
-        return *facts, self._policies.own(vipa.dvipa), vipa.moving_to
+        active = self._standby.told(vipa.dvipa) if _claims(vipa) else ()
+        return *facts, self._policies.own(vipa.dvipa), vipa.moving_to, active
 
 
 def _claims(vipa: Ownership) -> bool:

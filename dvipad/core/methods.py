@@ -1,15 +1,16 @@
 """Distribution methods: from targets and weights to a ring of turns (D6).
 
-A ring is the whole method: the kernel's own choice and the queue worker take turns from it with
-one cursor, so both distribute alike.
+A ring is nearly the whole method: the kernel's own choice and the queue worker take turns from it
+with one cursor, so both distribute alike. Methods that are `BALANCED` look at active connections
+first, by a rule that both know (`lightest`, ``weigh_nth`` of ``bpf/choose.h``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import gcd
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from dvipad.address import Address
 from dvipad.config.model import DistMethod
@@ -18,6 +19,13 @@ Ring: TypeAlias = tuple[Address, ...]
 """XCF addresses in the order of their turns."""
 RING_MAX: Final = 256
 """Turns in a ring, at the most (the value of one service in the data plane)."""
+BALANCED: Final = frozenset({DistMethod.WEIGHTEDACTIVE, DistMethod.LEASTCONN})
+"""Methods by which the active connections of the targets count, not their turns."""
+BALANCED_MAX: Final = RING_MAX // 2
+"""So many targets are balanced, at the most; behind their turns there must be room for as many
+shares. More take turns."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +47,8 @@ def ring(method: DistMethod, choices: Sequence[Choice], stay: Address | None = N
 
     HOTSTANDBY gives every turn to one choice: of those that are fit, else of all, `stay` if it is
     one of them, else the one of highest standby rank (ties: lowest address). Every other method
-    takes turns by weight; equal weights are plain round robin, also when all are 0.
+    takes turns by weight; equal weights are plain round robin, also when all are 0. LEASTCONN
+    does not look at weights but for 0.
     """
     ordered = sorted(choices, key=lambda choice: (choice.xcf.version, choice.xcf))
     if not ordered:
@@ -50,7 +59,28 @@ def ring(method: DistMethod, choices: Sequence[Choice], stay: Address | None = N
         return (best.xcf,)
     willing = [choice for choice in ordered if choice.weight > 0]
     weights = [choice.weight for choice in willing] or [1] * len(ordered)
-    return _interleave(willing or ordered, _turns(weights))
+    if method is DistMethod.LEASTCONN:
+        weights = [1] * len(weights)
+    balanced = method in BALANCED and len(weights) <= BALANCED_MAX
+    room = BALANCED_MAX if balanced else RING_MAX
+    return _interleave(willing or ordered, _turns(weights, room))
+
+
+def lightest(
+    shares: Sequence[tuple[T, int]], active: Callable[[T], int], turn: T, position: int
+) -> T:
+    """Who gets the next connection: of `shares`, targets and their weights, the one with the fewest
+    `active` connections for its weight.
+
+    Of equals it is the one whose `turn` it is, else the first from `position` on.
+    """
+    best, best_active, best_weight = turn, 1, 0  # heavier than any
+    for n in range(len(shares)):
+        target, weight = shares[(position + n) % len(shares)]
+        own = active(target)
+        if own * best_weight < best_active * weight + (target == turn):
+            best, best_active, best_weight = target, own, weight
+    return best
 
 
 def comparable(figures: Sequence[tuple[int, int] | None]) -> list[int]:
@@ -69,14 +99,14 @@ def comparable(figures: Sequence[tuple[int, int] | None]) -> list[int]:
     return [average if weight is None else weight for weight in scaled]
 
 
-def _turns(weights: Sequence[int]) -> list[int]:
-    """Turns per cycle in the proportions of `weights`, their sum at most `RING_MAX`."""
+def _turns(weights: Sequence[int], room: int) -> list[int]:
+    """Turns per cycle in the proportions of `weights`, their sum at most `room`."""
     divisor = gcd(*weights)
     turns = [weight // divisor for weight in weights]
     total = sum(turns)
-    if total <= RING_MAX:
+    if total <= room:
         return turns
-    return [max(1, turn * (RING_MAX - len(turns)) // total) for turn in turns]
+    return [max(1, turn * (room - len(turns)) // total) for turn in turns]
 
 
 def _interleave(choices: Sequence[Choice], turns: Sequence[int]) -> Ring:

@@ -15,6 +15,7 @@ from dvipad.core.distributor import Distributor
 from dvipad.core.dpt import Dpt
 from dvipad.core.effects import Effect, InsertConnections, Leave, Send
 from dvipad.core.inputs import (
+    ActiveCounted,
     AddressesBound,
     Adopted,
     ConnectionsCounted,
@@ -82,7 +83,7 @@ class Node:
         self.dpt = Dpt(self.workloads)
         self.owners = Owners(self.context, self._show)
         self.target = Target(self.context, self.dpt, self.owners.distribution, self.owners.busy)
-        ways = (self.owners.effective, self.owners.policies.open)
+        ways = (self.owners.effective, self.owners.policies.open, self.owners.standby)
         self.distributor = Distributor(self.context, self.dpt, self.workloads, *ways)
         self._left = False
         self._started_ms: int | None = None
@@ -192,8 +193,8 @@ class Node:
                 self.context.troubles = event.troubles
             case SeenElsewhere():
                 self.owners.seen(event.claims)
-            case Measured():
-                self.workloads.measured(event.weights)
+            case Measured() | ActiveCounted():
+                self.workloads.noted(event)
             case Stalled():
                 self.context.doubting_since_ms = self.context.now_ms
             case StopRequested():

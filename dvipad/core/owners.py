@@ -29,6 +29,7 @@ from dvipad.core.membership import Claim, make_claim
 from dvipad.core.parts import Parts
 from dvipad.core.policies import Policies
 from dvipad.core.rechecks import Rechecks
+from dvipad.core.standby import Standby
 from dvipad.core.takeover import Takeover
 from dvipad.core.triggers import due
 from dvipad.core.vipa import Ownership, State, Trigger
@@ -49,7 +50,9 @@ class Owners:
         self.effective = self._rows.effective
         self.policies = Policies(context)
         self._candidates = Candidates(context)
-        self._lists = Lists(context, self._vipas, self._candidates, self.effective, self.policies)
+        self.standby = Standby()
+        told = (self.effective, self.policies, self.standby)
+        self._lists = Lists(context, self._vipas, self._candidates, *told)
         self.vipa_list = self._lists.whole
         self._takeover = Takeover(context, self._lists.part, show, self.effective)
         self.patience = self._candidates.patience
@@ -163,6 +166,8 @@ class Owners:
                     vipa.rival_released = True
                     self._context.touched.add(vipa.dvipa)
                 continue
+            if vipa is None or not vipa.owning:
+                self.standby.heard(entry.dvipa, entry.active)
             news = self._rows.heard(entry.dvipa, entry.distributes)
             if self.policies.heard(entry.dvipa, rules.get(entry.dvipa, ())) or news:
                 self._context.touched.add(entry.dvipa)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dvipad.core.inputs import (
+    ActiveCounted,
     ConnectionsCounted,
     ConnectionsEnded,
     ConnectionsOriginated,
@@ -25,7 +26,8 @@ def touches_itself(event: Input) -> bool:
     """Whether the parts tell which DVIPAs `event` is about; any other one is about all."""
     return isinstance(
         event,
-        MessageReceived
+        ActiveCounted
+        | MessageReceived
         | HostAnswered
         | EffectDone
         | EffectFailed

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from dvipad.address import Address
 from dvipad.config.model import Label
 from dvipad.core.workload import Source
+
+CONNECTIONS: Final = "connections"
+"""The figure of targets that is counted only if somebody looks at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +18,8 @@ class DptRow:
     """A target of (DVIPA, port): `ready` listeners; 0 is a candidate that gets nothing.
 
     Turns are in the proportion of `weight`, which comes from `source`. `standby_rank`: HOTSTANDBY.
-    `metric`: what policies compare, 0-64 of what is measured; None: nothing is known.
+    `metric`: what policies compare, 0-64 of what is measured; `connections`: active ones; None:
+    nothing is known.
     """
 
     name: str
@@ -25,7 +30,9 @@ class DptRow:
     standby_rank: int | None = None
     labels: tuple[Label, ...] = ()
     metric: int | None = None
+    connections: int | None = None
 
     def figures(self) -> dict[str, int]:
         """What conditions of policies may look at."""
-        return {} if self.metric is None else {"weight": self.metric}
+        figures = {"ready": self.ready, "weight": self.metric, CONNECTIONS: self.connections}
+        return {name: figure for name, figure in figures.items() if figure is not None}

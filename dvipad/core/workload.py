@@ -11,6 +11,7 @@ from dvipad.address import Address
 from dvipad.config.model import DistMethod
 from dvipad.core.context import Context
 from dvipad.core.effects import Broadcast, Send
+from dvipad.core.inputs import ActiveCounted, Measured
 from dvipad.wire.messages import Weights
 
 MEASURED: Final = frozenset(
@@ -65,6 +66,7 @@ class Workloads:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._told: dict[str, _Told] = {}
+        self._active: dict[tuple[Address, int, Address], int] = {}
         self._sent: Weights | None = None
         self._sent_ms = 0
         self.edition = 0
@@ -72,8 +74,21 @@ class Workloads:
 
     # -- this node's own ----------------------------------------------------------------------
 
-    def measured(self, weights: Weights) -> None:
-        """This node measured itself. Others are told what changed, and once before it lapses."""
+    def noted(self, event: Measured | ActiveCounted) -> None:
+        """This node measured itself, or counted its targets' connections."""
+        if isinstance(event, Measured):
+            self._measured(event.weights)
+            return
+        counts = dict(event.counts)
+        self.edition += counts != self._active
+        self._active = counts
+
+    def active(self, dvipa: Address, port: int, xcf: Address) -> int | None:
+        """Active connections of a target, as this node counted them; None: it did not."""
+        return self._active.get((dvipa, port, xcf))
+
+    def _measured(self, weights: Weights) -> None:
+        """Others are told what changed, and once before it lapses."""
         now_ms = self._context.now_ms
         self.received(self._context.settings.name, weights)
         if weights != self._sent or now_ms >= self._sent_ms + weights.valid_ms // 2:

@@ -112,7 +112,7 @@ class LabSpec:
     """A lab as asked for.
 
     `family`: of the DVIPA; `xcf_family`: of the tunnels' outer addresses, None = the same.
-    `weights`: one per target, then the distribution is WEIGHTEDACTIVE; empty = ROUNDROBIN.
+    `method`: DISTMETHOD, with its options; `weights`: WEIGHT, one per target.
     `profiles`: host name → text of its profile, instead of the built-in one ("" = no profile).
     `settings`: merged into every node file; `host_settings`: into one host's. `seed`: nodes get
     only the first distributor as peer and learn the others from it.
@@ -129,6 +129,7 @@ class LabSpec:
     family: int = 4
     xcf_family: int | None = None
     ports: tuple[int, ...] = (80, 7)
+    method: str = "ROUNDROBIN"
     weights: tuple[int, ...] = ()
     seed: bool = False
     profiles: Mapping[str, str] = field(default_factory=dict)
@@ -225,11 +226,10 @@ def _distribute(spec: LabSpec) -> list[str]:
     if not targets:
         return []
     weights = [f" WEIGHT {weight}" for weight in spec.weights] or [""] * len(targets)
-    method = "WEIGHTEDACTIVE" if spec.weights else "ROUNDROBIN"
     name = str(spec.dvipa()) if spec.family == 4 else "DVIPA1"
     ports = " ".join(str(port) for port in spec.ports)
     return [
-        f"  VIPADISTRIBUTE DISTMETHOD {method} {name} PORT {ports}",
+        f"  VIPADISTRIBUTE DISTMETHOD {spec.method} {name} PORT {ports}",
         "    DESTIP",
         *(f"      {spec.xcf(t)}{weight}" for t, weight in zip(targets, weights, strict=True)),
     ]

@@ -16,7 +16,15 @@ SYSTEM: Final = (
 )
 """A plain server: what Debian's installer brings, too."""
 ARCHIVE: Final = (
-    *("iptables", "bpftool", "nginx-light", "prometheus", "libbpf1", "libnetfilter-queue1"),
+    *(
+        "iptables",
+        "bpftool",
+        "nginx-light",
+        "prometheus",
+        "libbpf1",
+        "libatomic1",
+        "libnetfilter-queue1",
+    ),
 )
 """What apt can install there, with what it depends on: machines have no way to Debian's archive."""
 SIZE: Final = "3G"

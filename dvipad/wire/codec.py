@@ -21,7 +21,7 @@ from types import UnionType
 from typing import Any, Final, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from dvipad.address import Address
-from dvipad.config.model import OWNER_RANK, PortRange, Position, Prefix, TargetSpec
+from dvipad.config.model import OWNER_RANK, DistMethod, PortRange, Position, Prefix, TargetSpec
 from dvipad.versions import MAX_VERSION, NEWEST
 from dvipad.wire import messages
 from dvipad.wire.errors import Fault, RemoteProtocolError
@@ -60,12 +60,17 @@ SINCE: Final[dict[tuple[type, str], int]] = {
     (messages.VipaList, "labels"): 2,
 }
 """The version that brought a message, or a field (its name); all others came with the first."""
+WORDS_SINCE: Final[dict[Enum, tuple[int, Enum]]] = {
+    DistMethod.LEASTCONN: (2, DistMethod.WEIGHTEDACTIVE),
+}
+"""The version that brought a word, and what an older session says instead."""
 
 _RANGES: Final[dict[tuple[type, str], tuple[int, int]]] = {
     (messages.Hello, "oldest"): (1, MAX_VERSION),
     (messages.Hello, "newest"): (1, MAX_VERSION),
     (messages.Member, "port"): (1, MAX_PORT),
     (messages.PortStatus, "port"): (1, MAX_PORT),
+    (messages.Active, "port"): (1, MAX_PORT),
     (messages.VipaEntry, "rank"): (0, OWNER_RANK),
     (messages.Witness, "rank"): (0, OWNER_RANK),
     (messages.ServerWeight, "port"): (1, MAX_PORT),
@@ -183,8 +188,14 @@ def _encoder(hint: Any, version: int) -> _Encode:
     if get_origin(hint) is tuple:
         return _tuple_encoder(_encoder(get_args(hint)[0], version))
     if isinstance(hint, type) and issubclass(hint, Enum):
-        return lambda value, blob: value.value
+        said = {word: _known_word(word, version).value for word in hint}
+        return lambda value, blob: said[value]
     return _value_encoder(hint, version)
+
+
+def _known_word(word: Enum, version: int) -> Enum:
+    since, instead = WORDS_SINCE.get(word, (version, word))
+    return word if since <= version else instead
 
 
 def _put_text(value: str, blob: bytearray) -> Json:

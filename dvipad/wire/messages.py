@@ -81,6 +81,14 @@ class Origin(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Active:
+    """All connections of `port` go to `xcf`: others stand by for it (HOTSTANDBY)."""
+
+    port: int
+    xcf: Address
+
+
+@dataclass(frozen=True, slots=True)
 class VipaEntry:
     """What the sender is to one DVIPA.
 
@@ -89,6 +97,7 @@ class VipaEntry:
     `owner`: the sender has it now, with `epoch`; then `distributes` is how it is distributed.
     `origin`, `moveable`: how it came to its part, and when the DVIPA may leave it.
     `successor`: the node that the sender gave it to, while it relays to that one; empty: none.
+    `active`: who is, of the ports of HOTSTANDBY that the owner distributes.
     """
 
     dvipa: Address
@@ -100,6 +109,7 @@ class VipaEntry:
     origin: Origin = Origin.DEFINE
     moveable: Moveable = Moveable.IMMEDIATE
     successor: str = ""
+    active: tuple[Active, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,19 @@ def targets_of(cluster: Cluster) -> list[str]:
     return [host.name for host in cluster.spec.hosts() if host.kind is Kind.TARGET]
 
 
+def profile(cluster_dvipa: str, options: str, targets: str = "ALL") -> str:
+    """lb1 distributes port 80 with these options."""
+    return "\n".join(
+        (
+            "VIPADYNAMIC",
+            f"  VIPADEFINE MOVEABLE IMMEDIATE 255.255.255.0 {cluster_dvipa}",
+            f"  VIPADISTRIBUTE DISTMETHOD {options} {cluster_dvipa} PORT 80 DESTIP {targets}",
+            "ENDVIPADYNAMIC",
+            "",
+        )
+    )
+
+
 @contextmanager
 def echo_servers(cluster: Cluster) -> Iterator[dict[str, EchoServer]]:
     """An echo server on every target and port; the distributor knows all of them."""

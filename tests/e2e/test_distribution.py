@@ -68,7 +68,7 @@ def test_round_robin_is_exact_and_only_first_packets_reach_python(
 
 
 def test_weights_are_kept_within_one_percent(make_cluster: MakeCluster) -> None:
-    """D6: weights 1:2:3."""
+    """D6: weights 1:2:3, of new connections."""
     cluster = make_cluster(weights=(1, 2, 3))
     with echo_servers(cluster):
         load = NewConnections(

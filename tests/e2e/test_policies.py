@@ -42,9 +42,9 @@ SAME = 6
 EACH = 100
 """Connections between two changes, at least."""
 HOSTS = {
-    "t1": {"labels": {"rack": "a"}},
-    "t2": {"labels": {"rack": "a", "disk": "fast"}},
-    "t3": {"labels": {"rack": "b"}},
+    "t1": {"labels": {"rack": "a"}, "workload": {"weight": 1}},
+    "t2": {"labels": {"rack": "a", "disk": "fast"}, "workload": {"weight": 2}},
+    "t3": {"labels": {"rack": "b"}, "workload": {"weight": 3}},
 }
 WINDOWS = [("MSS", 1460), ("NOP", None), ("WScale", 8), ("NOP", None), ("NOP", None),
            ("SAckOK", b"")]  # fmt: skip
@@ -54,19 +54,24 @@ _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 @pytest.fixture(scope="module", params=[4, 6], ids=["v4", "v6"])
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """Three targets of weights 1, 2, 3 with servers; two clients; the distributor's worker."""
+    """Three targets that announce 1, 2, 3, with servers; two clients; the distributor's worker."""
     spec = LabSpec(
         prefix=f"pol{request.param}-{time.monotonic_ns() % 10**6}",
         family=request.param,
         clients=2,
-        weights=(1, 2, 3),
+        method="TARGCONTROLLED",
         ports=(80, 7),
         host_settings=HOSTS,
     )
     with ExitStack() as stack:
         made = stack.enter_context(Cluster(spec))
         stack.enter_context(echo_servers(made))
+        made.wait_until(lambda: _announced(made), 15.0, "the targets announce their weights")
         yield made
+
+
+def _announced(cluster: Cluster) -> bool:
+    return all(row["source"] == "announced" for row in cluster.view("lb1")["targets"])
 
 
 def rules(*policies: dict[str, Any]) -> str:

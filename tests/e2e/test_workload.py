@@ -13,7 +13,7 @@ import pytest
 from dvipad.lab.capacity import Capacity
 from dvipad.lab.cluster import Cluster
 from dvipad.lab.traffic import EchoServer, NewConnections
-from tests.e2e.cluster_tools import echo_servers, wait_for_targets
+from tests.e2e.cluster_tools import echo_servers, profile, wait_for_targets
 from tests.e2e.conftest import MakeCluster
 
 pytestmark = pytest.mark.e2e
@@ -21,19 +21,6 @@ pytestmark = pytest.mark.e2e
 INTERVAL_MS = 1000
 FOLLOWS_S = 30.0
 HOG = ("sh", "-c", "while :; do :; done")
-
-
-def profile(cluster_dvipa: str, options: str, targets: str = "ALL") -> str:
-    """lb1 distributes port 80 with these options."""
-    return "\n".join(
-        (
-            "VIPADYNAMIC",
-            f"  VIPADEFINE MOVEABLE IMMEDIATE 255.255.255.0 {cluster_dvipa}",
-            f"  VIPADISTRIBUTE DISTMETHOD {options} {cluster_dvipa} PORT 80 DESTIP {targets}",
-            "ENDVIPADYNAMIC",
-            "",
-        )
-    )
 
 
 def rows(cluster: Cluster) -> dict[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ It outlives the daemon, and is lost with the host's power.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import assert_never
@@ -43,6 +44,7 @@ from dvipad.core.inputs import (
     Listener,
     SocketsDumped,
 )
+from dvipad.core.methods import lightest
 
 KernelEffect = (
     SetDvipa
@@ -299,5 +301,13 @@ class Kernel:
         turn = self.cursors.get((dvipa, port), 0)
         self.cursors[dvipa, port] = turn + 1
         target = service.ring[turn % len(service.ring)]
+        if service.balanced:
+            counts = Counter(
+                route.target
+                for known, route in (self.embryonic | self.established).items()
+                if known[16:32] == key[16:32] and known[34:] == key[34:] and not route.closing
+            )
+            shares = list(Counter(service.ring).items())
+            target = lightest(shares, counts.__getitem__, target, turn)
         self.embryonic[key] = Route(target, now_ms)
         return target

@@ -136,6 +136,7 @@ OPPOSITES = {
     ),
     "balance": ("DESTIP 192.0.2.1 ", "DESTIP 192.0.2.1 WEIGHT 30 "),
     "conflicts": ("MOVEABLE DISRUPTIVE", "MOVEABLE NONDISRUPTIVE"),
+    "standby-stays": ("NOAUTOSWITCHBACK", "AUTOSWITCHBACK"),
     "trouble-with-a-backup": ("VIPABACKUP 100 MOVEABLE IMMEDIATE 255.255.255.0 203.0.113.1", ""),
 }
 """What makes a file wrong when its profiles say that instead."""

@@ -5,25 +5,36 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from hypothesis import strategies as st
 
 from dvipad.address import Address
 from dvipad.config.health import HEALTH_LIMITS, HealthConfig
 from dvipad.config.model import (
+    DAY_MINUTES,
     OWNER_RANK,
     Backup,
+    Comparison,
+    Condition,
     Define,
+    Device,
     DistMethod,
     Distribute,
+    Hours,
     Label,
+    Match,
     Moveable,
+    Otherwise,
+    Policy,
     PortRange,
+    Prefix,
     Profile,
     Range,
     Route,
+    Subset,
     TargetSpec,
+    Use,
 )
 from dvipad.config.node import (
     QUEUE_LIMITS,
@@ -38,11 +49,14 @@ from dvipad.config.node import (
     TimersConfig,
     VxlanConfig,
 )
+from dvipad.config.policies import DSCP_MAX, FIGURES, WEIGHT_MAX
 from dvipad.config.values import network_of
 from dvipad.config.web import WebConfig
 from dvipad.config.words import Direct, Quorum, Tunnel, Xdp
 from dvipad.config.workload import WORKLOAD_LIMITS, WorkloadConfig
 from dvipad.versions import NEWEST, OLDEST
+
+T = TypeVar("T")
 
 _DVIPA4 = int(IPv4Address("198.18.0.0"))
 _DVIPA6 = int(IPv6Address("2001:db8::"))
@@ -225,3 +239,53 @@ def nodes(draw: st.DrawFn) -> NodeConfig:
         draw(st.none() | _paths),
         draw(_labels),
     )
+
+
+def _span(ends: tuple[int, int]) -> PortRange:
+    return PortRange(*sorted(ends))
+
+
+def _some(values: st.SearchStrategy[T]) -> st.SearchStrategy[tuple[T, ...]]:
+    return st.lists(values, max_size=3, unique=True).map(tuple)
+
+
+_prefixes = st.builds(
+    lambda address, length: Prefix(network_of(address, length).network_address, length),
+    _addresses,
+    st.integers(0, 32),
+)
+_minutes = st.integers(0, DAY_MINUTES - 1)
+_subsets = st.builds(
+    Subset,
+    _some(_words),
+    _labels,
+    _some(
+        st.builds(
+            Condition, st.sampled_from(FIGURES), st.sampled_from(Comparison), st.integers(0, 99)
+        )
+    ),
+).filter(lambda subset: subset != Subset())
+_policies = st.builds(
+    Policy,
+    _words,
+    st.builds(
+        Match,
+        _some(_addresses),
+        _some(st.tuples(st.integers(1, 65_535), st.integers(1, 65_535)).map(_span)),
+        _some(_prefixes),
+        _some(st.integers(0, DSCP_MAX)),
+        _some(st.from_regex(r"[a-z0-9@.-]{1,15}", fullmatch=True)),
+        _some(st.sampled_from(Device)),
+        _some(st.builds(Hours, _minutes, _minutes).filter(lambda span: span.start != span.end)),
+        _some(st.integers(0, 6)).map(lambda days: tuple(sorted(days))),
+    ),
+    _subsets,
+    st.none() | st.integers(0, WEIGHT_MAX),
+    st.sampled_from(Use),
+    st.sampled_from(Otherwise),
+)
+
+
+def policies() -> st.SearchStrategy[tuple[Policy, ...]]:
+    """Policies without any error."""
+    return st.lists(_policies, max_size=4, unique_by=lambda policy: policy.name).map(tuple)

@@ -185,6 +185,7 @@ def test_distributes_of_the_same_ports_agree(second: str, fragment: str) -> None
         ("VIPABACKUP 1 192.0.2.12", "VIPABACKUP"),
         ("VIPADIST 192.0.2.10 PORT DESTIP ALL", "PORT"),
         ("VIPADIST 192.0.2.10 DESTIP 198.51.100.1 WEIGHT 3", "WEIGHT"),
+        ("VIPADIST OPTLOCAL 2 192.0.2.10 DESTIP ALL", "OPTLOCAL"),
     ],
 )
 def test_warnings_refuse_nothing(statement: str, text: str) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from config_strategies import nodes, profiles
+from config_strategies import nodes, policies, profiles
 from hypothesis import given, settings
 
 from dvipad.config.check import CheckedNode, CheckedPolicies, CheckedProfile, load_files
 from dvipad.config.errors import Severity
-from dvipad.config.model import Profile
+from dvipad.config.model import Policy, Profile
 from dvipad.config.node import NodeConfig, parse_node
+from dvipad.config.policies import parse_policies
 from dvipad.config.profile import parse_profile
 from dvipad.config.show import show_node, show_profile
+from dvipad.config.show_policies import show_policies
 
 SAMPLES = sorted((Path(__file__).parents[2] / "config").glob("*.*"))
 
@@ -37,6 +39,15 @@ def test_a_node_file_survives_being_shown(node: NodeConfig) -> None:
     assert parsed.node == node, text
 
 
+@given(policies())
+@settings(max_examples=200, deadline=None)
+def test_policies_survive_being_shown(given_policies: tuple[Policy, ...]) -> None:
+    text = show_policies(given_policies)
+    parsed = parse_policies(text, "shown")
+    assert not parsed.problems, text
+    assert parsed.policies == given_policies, text
+
+
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
 def test_samples_are_accepted_and_survive_being_shown(path: Path) -> None:
     report = load_files([path])
@@ -48,6 +59,7 @@ def test_samples_are_accepted_and_survive_being_shown(path: Path) -> None:
         assert parse_profile(show_profile(file.profile), "shown").profile == file.profile
     elif isinstance(file, CheckedPolicies):
         assert file.policies
+        assert parse_policies(show_policies(file.policies), "shown").policies == file.policies
     else:
         assert isinstance(file, CheckedNode)
         assert file.node is not None

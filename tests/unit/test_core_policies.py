@@ -22,6 +22,7 @@ from dvipad.config.model import (
 from dvipad.core.distributor import REWEIGH_MS
 from dvipad.core.effects import SetService
 from dvipad.core.inputs import (
+    ActiveCounted,
     ListenersChanged,
     Measured,
     MinuteCame,
@@ -95,6 +96,23 @@ def test_the_returned_primary_goes_by_its_own_again() -> None:
     made.feed("lb1", PoliciesChanged((ONLY_T2,)))
     made.pass_time(made.now_ms + 10_000)
     assert rows(made, "lb1") == [("only t2", ["t2"])]
+
+
+def test_a_policy_that_looks_at_active_connections() -> None:
+    made = cluster()
+    few = (Condition("connections", Comparison.LESS, 3), Condition("ready", Comparison.EQUAL, 1))
+    made.feed("lb1", PoliciesChanged((Policy("few", Match(), Subset(conditions=few)),)))
+    assert rows(made, "lb1") == [("few", ["t1", "t2"])], "nothing is known: any target"
+    wanted = made.nodes["lb1"].distributor.to_count()
+    assert set(wanted) >= {(DVIPA, 80, XCF["t1"]), (DVIPA, 80, XCF["t2"])}
+    for counts, expected in (((5, 2), ["t2"]), ((0, 2), ["t1", "t2"]), ((0, 3), ["t1"])):
+        told = zip(("t1", "t2"), counts, strict=True)
+        event = ActiveCounted(tuple(((DVIPA, 80, XCF[name]), count) for name, count in told))
+        made.feed("lb1", event)
+        made.pass_time(made.now_ms + REWEIGH_MS)
+        assert rows(made, "lb1") == [("few", expected)]
+    made.feed("lb1", PoliciesChanged((RACK_A,)))
+    assert made.nodes["lb1"].distributor.to_count() == []
 
 
 def test_hours_open_and_close() -> None:

@@ -31,8 +31,9 @@ from dvipad.core.effects import (
     RetainConnections,
     SetService,
 )
-from dvipad.core.inputs import Listener, ListenersChanged, Measured
+from dvipad.core.inputs import Adopted, AdoptedService, Listener, ListenersChanged, Measured
 from dvipad.core.methods import RING_MAX, Choice, comparable, ring
+from dvipad.core.vipa import State
 from dvipad.core.workload import Source
 from dvipad.wire.events import DownReason
 from dvipad.wire.messages import ServerWeight, Weights
@@ -230,6 +231,46 @@ def test_hot_standby_switches_back_only_if_it_may(back: bool) -> None:
     assert turns(made) == ({T1: 1} if back else {T2: 1})
     listen(made, "t2", 0)
     assert turns(made) == {T1: 1}
+
+
+def test_who_is_active_stays_so_under_another_distributor() -> None:
+    made = cluster(DistMethod.HOTSTANDBY, auto_switch_back=False)
+    listen(made, "t1", 0)
+    listen(made, "t1", 1)
+    made.end("lb1", DownReason.GOODBYE)
+    made.pass_time(made.now_ms + 10_000)
+    assert made.state("lb2") is State.ACTIVE
+    assert turns(made, "lb2") == {T2: 1}, "a takeover"
+    made.start("lb1")
+    made.pass_time(made.now_ms + 10_000)
+    assert made.state("lb1") is State.ACTIVE
+    assert turns(made, "lb1") == {T2: 1}, "a takeback"
+    listen(made, "t2", 0)
+    assert turns(made, "lb1") == {T1: 1}
+    listen(made, "t2", 1)
+    made.end("lb1", DownReason.LOST)
+    made.pass_time(made.now_ms + 10_000)
+    assert turns(made, "lb2") == {T1: 1}, "the last word of the former one"
+
+
+def test_who_is_active_stays_so_when_its_distributor_is_restarted() -> None:
+    made = cluster(DistMethod.HOTSTANDBY, auto_switch_back=False)
+    made.end("lb1", DownReason.LOST)
+    adopted = Adopted(DVIPA, True, 1, False, (AdoptedService(80, (T2,)),))
+    made.start("lb1", adopted)
+    made.pass_time(made.now_ms + 2_000)
+    assert made.state("lb1") is State.ACTIVE
+    assert turns(made, "lb1") == {T2: 1}
+
+
+def test_a_new_distributor_begins_with_the_preferred_one_if_it_may() -> None:
+    made = cluster(DistMethod.HOTSTANDBY)
+    listen(made, "t1", 0)
+    assert turns(made) == {T2: 1}
+    listen(made, "t1", 1)
+    made.end("lb1", DownReason.GOODBYE)
+    made.pass_time(made.now_ms + 10_000)
+    assert turns(made, "lb2") == {T1: 1}
 
 
 @pytest.mark.parametrize("looks", [True, False])

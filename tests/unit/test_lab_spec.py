@@ -90,7 +90,7 @@ def test_the_first_distributor_defines_and_the_others_back_up() -> None:
 
 
 def test_ipv6_over_ipv4_with_weights() -> None:
-    spec = LabSpec(family=6, xcf_family=4, targets=2, weights=(1, 3))
+    spec = LabSpec(family=6, xcf_family=4, targets=2, method="WEIGHTEDACTIVE", weights=(1, 3))
     text = str(profile_text(spec, spec.host("lb1")))
     assert "VIPADEFINE MOVEABLE IMMEDIATE DVIPA1 2001:db8:2::100/64" in text
     assert "VIPADISTRIBUTE DISTMETHOD WEIGHTEDACTIVE DVIPA1 PORT 80 7" in text

@@ -22,6 +22,7 @@ ROW = {
     "method": "BASEWLM",
     "offload": False,
     "total": 12,
+    "connections": None,
 }
 
 
@@ -54,6 +55,11 @@ def test_a_weight_says_whose_it_is(source: str, column: str) -> None:
 def test_roles_of_hot_standby(rank: int, active: bool, ready: int, kind: str, flag: str) -> None:
     shown = text(method="HOTSTANDBY", standby_rank=rank, active=active, ready=ready)
     assert kind in shown and f"Flg: {flag}" in shown
+
+
+def test_active_connections_where_they_count() -> None:
+    assert "ActiveConn" not in text()
+    assert "  ActiveConn: 0000000034\n" in text(method="LEASTCONN", connections=34)
 
 
 def test_offload_is_a_flag() -> None:

@@ -20,6 +20,7 @@ from dvipad.wire.errors import Fault, RemoteProtocolError
 from dvipad.wire.framing import MAX_FRAME, PREFIX_SIZE, Frame, FrameDecoder, encode_frame
 from dvipad.wire.messages import (
     MAX_CONNECTIONS,
+    Active,
     Dvipa,
     Goodbye,
     Heartbeat,
@@ -79,6 +80,7 @@ entries = st.builds(
     owner=st.booleans(),
     epoch=numbers,
     distributes=tuples(distributes),
+    active=tuples(st.builds(Active, port=ports, xcf=addresses)),
 )
 any_message: st.SearchStrategy[Message] = st.one_of(
     st.builds(Hello, cluster=texts, member=members, incarnation=numbers, version=numbers),

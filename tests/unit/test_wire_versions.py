@@ -13,15 +13,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mesh_wire import Wire, check_order, hello, member
 
+from dvipad.config.model import DistMethod, Distribute
 from dvipad.versions import GREETING, MAX_VERSION, NEWEST, OLDEST, Versions
 from dvipad.wire import codec
 from dvipad.wire.actions import Misfit
-from dvipad.wire.codec import SINCE, TYPES, decode, encode
+from dvipad.wire.codec import SINCE, TYPES, WORDS_SINCE, decode, encode
 from dvipad.wire.errors import Fault
 from dvipad.wire.events import MessageReceived, PeerDown, PeerUp
 from dvipad.wire.framing import GREETINGS, Frame, FrameDecoder, encode_frame
 from dvipad.wire.links import FORGET_MS, MAX_MISFITS, Misfits
-from dvipad.wire.messages import Dvipa, Goodbye, Heartbeat, Hello, Members, Move, Status
+from dvipad.wire.messages import (
+    Dvipa,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Members,
+    Move,
+    Status,
+    VipaEntry,
+    VipaList,
+)
 from dvipad.wire.session import Session, SessionSettings, State
 from dvipad.wire.session_events import Closed, CloseReason, Received
 
@@ -174,6 +185,18 @@ def test_a_field_of_a_later_version_is_not_written_and_not_read(
         assert ignored == {"unknown_field": 1}
     finally:
         forget()
+
+
+@pytest.mark.parametrize(("version", "said"), [(1, "WEIGHTEDACTIVE"), (2, "LEASTCONN")])
+def test_a_word_of_a_later_version_is_said_in_other_words(version: int, said: str) -> None:
+    dvipa = IPv4Address("203.0.113.1")
+    row = Distribute(dvipa, method=DistMethod.LEASTCONN)
+    entry = VipaEntry(dvipa, 255, True, True, 1, (row,))
+    (frame,) = frames(encode(VipaList((entry,)), version), version)
+    ((told,),) = [each["distributes"] for each in json.loads(frame.header)["entries"]]
+    assert told["method"] == said
+    assert isinstance(decode(frame, version), VipaList)
+    assert {since for since, _ in WORDS_SINCE.values()} <= set(range(OLDEST + 1, NEWEST + 1))
 
 
 json_values = st.recursive(

@@ -16,7 +16,7 @@ from typing import Final
 
 from dvipad.address import Address, pack, unpack
 
-LAYOUT_VERSION: Final = 7
+LAYOUT_VERSION: Final = 8
 DVIPAS_MAX: Final = 1024
 SERVICES_MAX: Final = 4096
 TARGETS_MAX: Final = 256
@@ -73,7 +73,7 @@ MAPS: Final = (
     "cursors",
     "sent",
     "totals",
-    "worker_totals",
+    "active",
     "budget",
     "answers",
     "counters",
@@ -211,13 +211,17 @@ class Service(ctypes.Structure):
     """``struct service``: value of `services`."""
 
     slot: int
+    service: int
     flags: int
+    shares: int
     ring_len: int
     policies: int
     ring: ctypes.Array[ctypes.c_uint16]
     _fields_ = (
-        ("slot", ctypes.c_uint32),
-        ("flags", ctypes.c_uint32),
+        ("slot", ctypes.c_uint16),
+        ("service", ctypes.c_uint16),
+        ("flags", ctypes.c_uint16),
+        ("shares", ctypes.c_uint16),
         ("ring_len", ctypes.c_uint32),
         ("policies", ctypes.c_uint32),
         ("ring", ctypes.c_uint16 * RING_MAX),
@@ -357,6 +361,18 @@ def key_index(key: bytes) -> int:
 def link_address(mac: bytes) -> bytes:
     """The key of `peers`."""
     return mac + bytes(2)
+
+
+def share(target: int, weight: int) -> int:
+    """A share in a ring: a target index, and its weight of 1 to 255."""
+    return weight << 8 | target
+
+
+def shares(service: Service) -> list[tuple[int, int]]:
+    """Target indexes and weights, as :func:`share` packed them."""
+    first = service.ring_len
+    packed = service.ring[first : first + service.shares]
+    return [(each & 0xFF, each >> 8) for each in packed]
 
 
 def service_key(dvipa: Address, port: int) -> bytes:

@@ -194,16 +194,18 @@ class DataPlane:
         ring: tuple[Address, ...],
         offload: bool = False,
         policies: tuple[PolicyRow, ...] | None = (),
+        balanced: bool = False,
     ) -> None:
         """Distributes a port over a ring of targets, replacing the ring atomically.
 
-        Equal targets get connections in proportion to how often they stand in it. `offload`: never
-        ask the queue worker. The own XCF address is this node. `policies` None: they stay.
+        Equal targets get connections in proportion to how often they stand in it; `balanced`: have
+        them. `offload`: never ask the queue worker. The own XCF address is this node. `policies`
+        None: they stay.
         """
         rings = (ring, *(row.ring for row in policies or ()))
         if any(self.settings.xcf in turns for turns in rings):
             self._end_here()
-        self.distribution.set(dvipa, port, ring, offload, policies)
+        self.distribution.set(dvipa, port, ring, offload, policies, balanced)
         self._fit_mss()
 
     def remove_service(self, dvipa: Address, port: int) -> None:

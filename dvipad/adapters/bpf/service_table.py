@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from operator import add, itemgetter
+from operator import itemgetter
 
+from dvipad.adapters.bpf.balance import Balance, place_of
 from dvipad.adapters.bpf.layout import (
     RING_MAX,
     SERVICE_HELD,
@@ -16,6 +18,7 @@ from dvipad.adapters.bpf.layout import (
     Service,
     service_key,
     service_of,
+    share,
 )
 from dvipad.adapters.bpf.maps import Map
 from dvipad.adapters.bpf.policy_table import EMPTY, PolicySet, PolicyTable
@@ -59,6 +62,7 @@ class ServiceTable:
         self._map = maps["services"]
         self._targets = targets
         self.slots = Slots(maps)
+        self.balance = Balance(self.slots.active)
         self._policies = PolicyTable(maps, self.slots)
         self._rows: Sequence[tuple[Address, int, Address]] = ()
         self._cells_of = (-1, -1)
@@ -72,6 +76,9 @@ class ServiceTable:
             self._sets[service_of(key)] = self._policies.adopt(service.policies)
         self._policies.keep_only(self._sets.values())
         self.slots.adopt(self._held_slots())
+        for packed, value in self._map.items():
+            place, service = service_of(packed), Service.from_buffer_copy(value)
+            self._count(place, service.shares > 0, self._indexes(place, service))
 
     def _held_slots(self) -> Iterator[tuple[int, Holder]]:
         for key, slot in self._slots.items():
@@ -85,11 +92,13 @@ class ServiceTable:
         ring: tuple[Address, ...],
         offload: bool,
         policies: tuple[PolicyRow, ...] | None = (),
+        balanced: bool = False,
     ) -> None:
         """Distributes a port over `ring`, up to RING_MAX long; empty: nobody serves it now.
 
-        `policies` None: those there are, with the targets of `ring` only. The position in the ring
-        and the totals of a port that was distributed before go on.
+        `policies` None: those there are, with the targets of `ring` only. `balanced`: as long as
+        there is room for shares. The position in the ring and the totals of a port that was
+        distributed before go on.
         """
         if policies is None:
             policies = self._kept((dvipa, port), ring)
@@ -101,9 +110,14 @@ class ServiceTable:
         held = self._held or THIS_NODE in indexes.values()
         flags = (SERVICE_OFFLOAD if offload else 0) | (SERVICE_HELD if held else 0)
 
-        def entry(slot: int, turns: tuple[Address, ...]) -> Service:
-            value = Service(slot=slot, flags=flags, ring_len=len(turns))
-            value.ring = (ctypes.c_uint16 * RING_MAX)(*(indexes[xcf] for xcf in turns))
+        def entry(own: int, turns: tuple[Address, ...]) -> Service:
+            places = [indexes[xcf] for xcf in turns]
+            shares = [share(*each) for each in Counter(places).items()] if balanced else []
+            if len(places) + len(shares) > RING_MAX:
+                shares = []
+            lengths = {"shares": len(shares), "ring_len": len(places)}
+            value = Service(slot=own, service=slot, flags=flags, **lengths)
+            value.ring = (ctypes.c_uint16 * RING_MAX)(*places, *shares)
             return value
 
         key, holder = (dvipa, port), Holder(dvipa, port)
@@ -118,7 +132,20 @@ class ServiceTable:
             value.policies = now.number
             self._map.update(service_key(dvipa, port), bytes(value))
             self._slots[key], self._sets[key] = slot, now
+            self._count(key, balanced, indexes.values())
         self._policies.drop(before, now, slot)
+
+    def _count(self, key: tuple[Address, int], balanced: bool, indexes: Iterable[int]) -> None:
+        if balanced:
+            self.balance.follow(place_of(*key), self._slots[key], indexes)
+        else:
+            self.balance.forget(place_of(*key))
+
+    def _indexes(self, key: tuple[Address, int], service: Service) -> Iterator[int]:
+        """Targets of a service and of its policies."""
+        rings = (self._policies.ring(slot) for _, slot in self._sets.get(key, EMPTY).rows)
+        for each in (service, *rings):
+            yield from each.ring[: each.ring_len] if each is not None else ()
 
     def _kept(self, key: tuple[Address, int], ring: tuple[Address, ...]) -> tuple[PolicyRow, ...]:
         rows = self._sets.get(key, EMPTY).rows
@@ -142,6 +169,7 @@ class ServiceTable:
         self._map.delete(service_key(dvipa, port))
         slot = self._slots.pop((dvipa, port), None)
         if slot is not None:
+            self._count((dvipa, port), False, ())
             self._policies.drop(self._sets.pop((dvipa, port), EMPTY), EMPTY, None)
             self.slots.give_back(slot)
 
@@ -192,6 +220,16 @@ class ServiceTable:
                     found[*key, address] = count
         return found
 
+    def active(self) -> dict[tuple[Address, int, Address], int]:
+        """Active connections of (DVIPA, port, target), of services that are balanced."""
+        targets = {index: xcf for xcf, index in self._all_targets()}
+        return {
+            (*key, targets[index]): count
+            for key in self._slots
+            for index, count in self.balance.active(place_of(*key)).items()
+            if index in targets
+        }
+
     def chosen(self, rows: Sequence[tuple[Address, int, Address]]) -> Sequence[int]:
         """The totals of `rows`; 0 for one that is not distributed."""
         edition = (self.slots.edition, self._targets.edition)
@@ -209,10 +247,10 @@ class ServiceTable:
         if min(self._cells, default=-1) < 0:
             return [0 if cell < 0 else self._total(cell) for cell in self._cells]
         pick = itemgetter(*self._cells, self._cells[0])  # of one cell alone it gives no tuple
-        return list(map(add, pick(self.slots.by_program), pick(self.slots.by_worker)))[:-1]
+        return list(pick(self.slots.totals.view))[:-1]
 
     def _total(self, cell: int) -> int:
-        return self.slots.by_program[cell] + self.slots.by_worker[cell]
+        return self.slots.totals.view[cell]
 
     def _cells_for(self, dvipa: Address, port: int, xcf: Address) -> list[int]:
         """Cells of the totals: the service's first."""

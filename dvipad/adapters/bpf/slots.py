@@ -8,12 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from dvipad.adapters.bpf.atomic import Numbers
 from dvipad.adapters.bpf.layout import SERVICES_MAX, TARGETS_MAX, Refused
 from dvipad.adapters.bpf.libbpf import BpfError
 from dvipad.adapters.bpf.maps import Map
 from dvipad.address import Address
 
 _TOTAL_SIZE: Final = 8
+_ROWS: Final = ("totals", "active")
+"""Maps with a row for each slot: a number for each target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +29,15 @@ class Holder:
 
 
 class Slots:
-    """Positions in rings, connections chosen, requests refused: shared with program and worker.
-
-    What this side adds is added without an atomic operation: when others count in the same instant
-    a count may get lost.
-    """
+    """Positions in rings, connections chosen and active, requests refused: shared with program and
+    worker."""
 
     def __init__(self, maps: dict[str, Map]) -> None:
-        names = ("cursors", "totals", "worker_totals", "refused")
+        names = ("cursors", "totals", "active", "refused")
         self._memory = {name: maps[name].memory() for name in names}
         self._cursors = (ctypes.c_uint64 * SERVICES_MAX).from_buffer(self._memory["cursors"])
         self._refused = (Refused * SERVICES_MAX).from_buffer(self._memory["refused"])
-        by_both = (self._memory["totals"], self._memory["worker_totals"])
-        self.by_program, self.by_worker = (memoryview(each).cast("Q") for each in by_both)
+        self.totals, self.active = (Numbers(self._memory[name]) for name in _ROWS)
         self._free: list[int] = list(range(SERVICES_MAX - 1, -1, -1))
         self._holders: dict[int, tuple[Holder, int]] = {}
         self.edition = 0
@@ -72,7 +71,7 @@ class Slots:
             for index in range(TARGETS_MAX):
                 count = self.total(slot, index)
                 if count:
-                    self.by_program[heir * TARGETS_MAX + index] += count
+                    self.totals.add(heir * TARGETS_MAX + index, count)
         del self._holders[slot]
         self._free.append(slot)
         self.edition += 1
@@ -85,8 +84,7 @@ class Slots:
 
     def total(self, slot: int, index: int) -> int:
         """Connections chosen for a target."""
-        cell = slot * TARGETS_MAX + index
-        return self.by_program[cell] + self.by_worker[cell]
+        return self.totals.view[slot * TARGETS_MAX + index]
 
     def refused(self, slot: int) -> int:
         """Requests refused."""
@@ -100,5 +98,5 @@ class Slots:
 
     def _clear(self, cell: int, count: int) -> None:
         at, size = cell * _TOTAL_SIZE, count * _TOTAL_SIZE
-        for name in ("totals", "worker_totals"):
+        for name in _ROWS:
             self._memory[name][at : at + size] = bytes(size)

@@ -6,18 +6,18 @@ the maps hold, compared and counted without an object for each connection.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from dvipad.adapters.bpf.balance import place_of
 from dvipad.adapters.bpf.crt_map import MAPPED
 from dvipad.adapters.bpf.maps import Map
 from dvipad.adapters.bpf.service_table import ServiceTable
 from dvipad.adapters.bpf.tables import TargetTable
-from dvipad.address import Address, pack
+from dvipad.address import Address
 
 Row: TypeAlias = tuple[Address, int, Address]
 """DVIPA, port, XCF address of a target."""
@@ -78,6 +78,7 @@ class Tally:
             self._ended.clear()
         for key, number in found.items():
             self._ended[*key, index] += number
+            self._services.balance.ended(key, index, number)
 
     def forget(self, index: int) -> None:
         """The index may become another target's."""
@@ -122,6 +123,7 @@ class Tally:
     def _count(self) -> Iterator[Census | None]:
         """None after each page, the census at the end."""
         at_ns = time.monotonic_ns()
+        self._services.balance.begin()
         four: Counter[Key] = Counter()
         six: Counter[Key] = Counter()
         entries = dict.fromkeys((*ESTABLISHED, *EMBRYONIC), 0)
@@ -137,10 +139,11 @@ class Tally:
                     six.update(zip(*dvipas, halves[_PORT::18], targets, strict=True))
                 yield None
         short = {(*_MAPPED, *key): number for key, number in four.items()}
-        yield Census(short | six, entries, at_ns)
+        active = short | six
+        self._services.balance.counted(active)
+        yield Census(active, entries, at_ns)
 
 
 def _key(dvipa: Address, port: int, index: int | None) -> Key:
     """The key of a row; that of a target without an index is nobody's."""
-    place = -1 if index is None else index
-    return (*memoryview(pack(dvipa)).cast("I"), socket.htons(port), place)
+    return (*place_of(dvipa, port), -1 if index is None else index)

@@ -14,6 +14,7 @@ from ctypes import byref
 from pathlib import Path
 from typing import Final
 
+from dvipad.adapters.bpf.atomic import Numbers
 from dvipad.adapters.bpf.crt_map import is_short, shorten
 from dvipad.adapters.bpf.layout import (
     RING_MAX,
@@ -27,12 +28,14 @@ from dvipad.adapters.bpf.layout import (
     Target,
     Tunnel,
     index_key,
+    shares,
 )
 from dvipad.adapters.bpf.libbpf import BpfError, check, library
 from dvipad.adapters.bpf.maps import Map
 from dvipad.adapters.bpf.policy_text import Rows, read_set
 from dvipad.adapters.queue_worker import REFUSED, Ask, Chosen
 from dvipad.address import Address, unpack
+from dvipad.core.methods import lightest
 from dvipad.core.policy_rows import fits
 
 _MAPS: Final = (
@@ -44,7 +47,16 @@ _MAPS: Final = (
     "policy_rings",
     "policy_texts",
 )
-_MEMORY: Final = ("settings", "shared", "targets", "cursors", "worker_totals", "refused", "sent")
+_MEMORY: Final = (
+    "settings",
+    "shared",
+    "targets",
+    "cursors",
+    "totals",
+    "active",
+    "refused",
+    "sent",
+)
 _SETS_MAX: Final = 1024
 """Sets of policies that are remembered."""
 _CHANGES_MAX: Final = 3
@@ -54,8 +66,8 @@ _CHANGES_MAX: Final = 3
 class WorkerView:
     """The maps under one pin directory; one instance per process, not shared by threads.
 
-    Ring position and totals are shared with the eBPF program, which adds atomically; this side
-    cannot. When both choose in the same instant a count may get lost, never a connection.
+    Ring positions, totals and active connections are shared with the eBPF program; both add
+    atomically.
     """
 
     def __init__(self, maps: dict[str, Map], memory: dict[str, mmap.mmap]) -> None:
@@ -69,11 +81,11 @@ class WorkerView:
         self._settings = Settings.from_buffer(memory["settings"])
         self._shared = Shared.from_buffer(memory["shared"])
         self._targets = (Target * TARGETS_MAX).from_buffer(memory["targets"])
-        self._cursors = (ctypes.c_uint64 * SERVICES_MAX).from_buffer(memory["cursors"])
+        self._cursors, self._totals, self._active = (
+            Numbers(memory[name]) for name in ("cursors", "totals", "active")
+        )
         self._refused = (Refused * SERVICES_MAX).from_buffer(memory["refused"])
         self._sent = ctypes.c_uint64.from_buffer(memory["sent"])
-        rows = ctypes.c_uint64 * (SERVICES_MAX * TARGETS_MAX)
-        self._totals = rows.from_buffer(memory["worker_totals"])
         self._route = Route()
         self._service = Service()
         self._ring = Service()
@@ -193,12 +205,15 @@ class WorkerView:
         return Chosen(REFUSED, slot + 1)
 
     def _turn(self, ring: Service) -> Chosen:
-        """The next of a ring."""
+        """The next of a ring, or who has the fewest connections for its share."""
         slot = ring.slot
-        position = self._cursors[slot]
-        self._cursors[slot] = position + 1
+        position = self._cursors.add(slot, 1)
         target: int = ring.ring[position % ring.ring_len]
-        self._totals[slot * TARGETS_MAX + target] += 1
+        if ring.shares:
+            row, counts = ring.service * TARGETS_MAX, self._active.view
+            target = lightest(shares(ring), lambda each: counts[row + each], target, position)
+            self._active.add(row + target, 1)
+        self._totals.add(slot * TARGETS_MAX + target, 1)
         return Chosen(target, slot + 1)
 
     def insert_embryonic(self, key: bytes, target: int, chooser: int = 0) -> None:
