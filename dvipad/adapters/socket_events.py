@@ -56,6 +56,21 @@ class EventsLost:
     dvipas: frozenset[Address]
 
 
+Service: TypeAlias = tuple[Address, int]
+"""A DVIPA, and a port of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Connections to a port of a DVIPA that were established here, so far, and what those of them
+    sent that are over: see ``tcp_info.Flow``."""
+
+    established: int
+    segments: int
+    retransmits: int
+    timeouts: int
+
+
 SocketEvent: TypeAlias = ListenersChanged | ConnectionsOriginated | ConnectionsEnded | EventsLost
 
 
@@ -76,6 +91,9 @@ class Watcher(Protocol):
 
     def connections(self, dvipa: Address) -> tuple[bytes, bytes]:
         """CRT keys of the DVIPA's connections that end here: established, embryonic."""
+
+    def tallies(self) -> dict[Service, Tally] | None:
+        """What was counted since the program was loaded; None: nothing is."""
 
     def counters(self) -> dict[str, int]:
         """What was lost, by name."""

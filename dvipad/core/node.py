@@ -57,6 +57,7 @@ from dvipad.wire.messages import (
     Message,
     Move,
     NewConn,
+    Quality,
     SrvStat,
     Status,
     TermConn,
@@ -193,7 +194,7 @@ class Node:
             case SeenElsewhere():
                 self.owners.seen(event.claims)
             case Measured():
-                self.workloads.measured(event.weights)
+                self.workloads.measured(event.said)
             case Stalled():
                 self.context.doubting_since_ms = self.context.now_ms
             case StopRequested():
@@ -282,7 +283,7 @@ class Node:
             case Witness():
                 self.context.touched.add(message.dvipa)
                 self.owners.witnessed(name, message)
-            case Weights():
+            case Weights() | Quality():
                 self.workloads.received(name, message)
             case Members():
                 self.owners.reach_changed()

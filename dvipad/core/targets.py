@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dvipad.address import Address
 from dvipad.config.model import Label
+from dvipad.core.fitness import WELL, Fitness
 from dvipad.core.workload import Source
 
 
@@ -14,7 +15,8 @@ class DptRow:
     """A target of (DVIPA, port): `ready` listeners; 0 is a candidate that gets nothing.
 
     Turns are in the proportion of `weight`, which comes from `source`. `standby_rank`: HOTSTANDBY.
-    `metric`: what policies compare, 0-64 of what is measured; None: nothing is known.
+    `metric`: what policies compare, 0-64 of what is measured; None: nothing is known. `fitness`:
+    how well it serves.
     """
 
     name: str
@@ -25,7 +27,9 @@ class DptRow:
     standby_rank: int | None = None
     labels: tuple[Label, ...] = ()
     metric: int | None = None
+    fitness: Fitness = WELL
 
     def figures(self) -> dict[str, int]:
         """What conditions of policies may look at."""
-        return {} if self.metric is None else {"weight": self.metric}
+        measured = {"tsr": self.fitness.tsr, "quality": self.fitness.left}
+        return measured if self.metric is None else {**measured, "weight": self.metric}

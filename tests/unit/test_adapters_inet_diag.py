@@ -81,10 +81,10 @@ def test_interrupted_and_refused() -> None:
 
 
 def test_request_filters_in_the_kernel() -> None:
-    plain = request(AF_INET, frozenset({State.LISTEN}), None)
+    plain = request(AF_INET, frozenset({State.LISTEN}), ())
     assert len(plain) == 16 + 56
     assert struct.unpack_from("=I", plain, 20) == (1 << State.LISTEN,)
-    filtered = request(AF_INET6, frozenset({State.LISTEN}), IPv4Address("192.0.2.1"))
+    filtered = request(AF_INET6, frozenset({State.LISTEN}), (IPv4Address("192.0.2.1"),))
     assert filtered.endswith(IPv4Address("192.0.2.1").packed)
     assert len(filtered) == struct.unpack_from("=I", filtered)[0]
 

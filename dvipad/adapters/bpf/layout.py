@@ -74,6 +74,7 @@ MAPS: Final = (
     "sent",
     "totals",
     "worker_totals",
+    "completed",
     "budget",
     "answers",
     "counters",

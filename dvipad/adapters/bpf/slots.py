@@ -14,6 +14,8 @@ from dvipad.adapters.bpf.maps import Map
 from dvipad.address import Address
 
 _TOTAL_SIZE: Final = 8
+_TOTALS: Final = ("totals", "worker_totals", "completed")
+"""Connections chosen by the program, by the worker, and those of both that were completed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,13 @@ class Slots:
     """
 
     def __init__(self, maps: dict[str, Map]) -> None:
-        names = ("cursors", "totals", "worker_totals", "refused")
+        names = ("cursors", "refused", *_TOTALS)
         self._memory = {name: maps[name].memory() for name in names}
         self._cursors = (ctypes.c_uint64 * SERVICES_MAX).from_buffer(self._memory["cursors"])
         self._refused = (Refused * SERVICES_MAX).from_buffer(self._memory["refused"])
-        by_both = (self._memory["totals"], self._memory["worker_totals"])
-        self.by_program, self.by_worker = (memoryview(each).cast("Q") for each in by_both)
+        self.by_program, self.by_worker, self.completed = (
+            memoryview(self._memory[name]).cast("Q") for name in _TOTALS
+        )
         self._free: list[int] = list(range(SERVICES_MAX - 1, -1, -1))
         self._holders: dict[int, tuple[Holder, int]] = {}
         self.edition = 0
@@ -73,6 +76,8 @@ class Slots:
                 count = self.total(slot, index)
                 if count:
                     self.by_program[heir * TARGETS_MAX + index] += count
+                    done = self.completed[slot * TARGETS_MAX + index]
+                    self.completed[heir * TARGETS_MAX + index] += done
         del self._holders[slot]
         self._free.append(slot)
         self.edition += 1
@@ -100,5 +105,5 @@ class Slots:
 
     def _clear(self, cell: int, count: int) -> None:
         at, size = cell * _TOTAL_SIZE, count * _TOTAL_SIZE
-        for name in ("totals", "worker_totals"):
+        for name in _TOTALS:
             self._memory[name][at : at + size] = bytes(size)
