@@ -38,6 +38,7 @@ from dvipad.config.node import (
     TimersConfig,
     VxlanConfig,
 )
+from dvipad.config.quality import QUALITY_LIMITS, QualityConfig
 from dvipad.config.values import network_of
 from dvipad.config.web import WebConfig
 from dvipad.config.words import Direct, Quorum, Tunnel, Xdp
@@ -222,6 +223,7 @@ def nodes(draw: st.DrawFn) -> NodeConfig:
         draw(st.sampled_from(Xdp)),
         draw(_webs),
         draw(_workloads),
+        draw(st.builds(QualityConfig, **_numbers(QUALITY_LIMITS))),
         draw(st.none() | _paths),
         draw(_labels),
     )
