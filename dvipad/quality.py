@@ -8,6 +8,7 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
+from dvipad.adapters.events import about
 from dvipad.adapters.inet_diag import CONNECTED, InetDiag, State, sample
 from dvipad.adapters.socket_events import Service
 from dvipad.agents.quality import Cuts, Steps
@@ -53,9 +54,8 @@ class QualityWatch:
                 looks += 1
                 try:
                     await self._look(diag, ends_interval=looks % LOOKS == 0)
-                except OSError as error:
+                except OSError:  # the kernel has no time now; it is tried again
                     self.agent.counters["unreadable"] += 1
-                    log.debug("services are not looked at now: %s", error)
                 await self._count()
                 due_s = max(due_s + self._rest_s, loop.time())
                 await asyncio.sleep(due_s - loop.time())
@@ -79,7 +79,9 @@ class QualityWatch:
             found = await loop.run_in_executor(self._thread, _connections, services)
         sight = Sight(before, listeners, after, found)
         said = await loop.run_in_executor(self._thread, self.agent.look, services, sight)
-        if ends_interval or _mute(said) != _mute(self._told):
+        mute = _mute(said)
+        if ends_interval or mute != _mute(self._told):
+            _log_mute("here", _mute(self._told), mute)
             self._told = said
             self._daemon.feed(Measured(said))
 
@@ -124,6 +126,7 @@ class QualityWatch:
             )
         )
         if reached != self._reached:
+            _log_mute("sent there", _unreached(self._reached), _unreached(reached))
             self._reached = reached
             self._daemon.feed(Measured(reached))
 
@@ -149,7 +152,25 @@ def _connections(services: Collection[Service]) -> Connections:
     return Connections(rows, whole, half_open)
 
 
-def _mute(said: Quality | None) -> frozenset[Service]:
+def _unreached(reached: Reached) -> frozenset[tuple[object, ...]]:
+    """Targets that complete no connection."""
+    return frozenset((each.dvipa, each.port, each.name) for each in reached.rows if not each.tcsr)
+
+
+def _log_mute(
+    where: str, before: frozenset[tuple[object, ...]], now: frozenset[tuple[object, ...]]
+) -> None:
+    """One line for each that ceases to answer (TSR 0), and for each that answers again."""
+    for dvipa, port, *name in sorted(now ^ before, key=str):
+        at = f"{name[0]} for {dvipa}..{port}" if name else f"the server of {dvipa}..{port}"
+        told = about("responsiveness", dvipa=dvipa, port=port)
+        if (dvipa, port, *name) in now:
+            log.warning("%s does not answer what is %s", at, where, extra=told)
+        else:
+            log.info("%s answers again", at, extra=told)
+
+
+def _mute(said: Quality | None) -> frozenset[tuple[object, ...]]:
     """Services that do not answer."""
     services = () if said is None else said.services
     return frozenset((each.dvipa, each.port) for each in services if min(each.sef, each.cer) == 0)

@@ -22,6 +22,7 @@ ROW = {
     "method": "BASEWLM",
     "offload": False,
     "total": 12,
+    "fitness": {"left": 100, "tcsr": 100, "cer": 100, "sef": 100},
 }
 
 
@@ -54,6 +55,12 @@ def test_a_weight_says_whose_it_is(source: str, column: str) -> None:
 def test_roles_of_hot_standby(rank: int, active: bool, ready: int, kind: str, flag: str) -> None:
     shown = text(method="HOTSTANDBY", standby_rank=rank, active=active, ready=ready)
     assert kind in shown and f"Flg: {flag}" in shown
+
+
+def test_how_a_target_answers_and_what_is_left_of_its_weight() -> None:
+    assert "TSR: 100\n  TCSR: 100  CER: 100  SEF: 100  W/Q: 07\n" in text()
+    cut = text(weight=40, fitness={"left": 25, "tcsr": 100, "cer": 75, "sef": 100})
+    assert "TSR: 075\n  TCSR: 100  CER: 075  SEF: 100  W/Q: 10\n" in cut
 
 
 def test_offload_is_a_flag() -> None:
