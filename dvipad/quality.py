@@ -81,7 +81,7 @@ class QualityWatch:
         said = await loop.run_in_executor(self._thread, self.agent.look, services, sight)
         mute = _mute(said)
         if ends_interval or mute != _mute(self._told):
-            _log_mute("here", _mute(self._told), mute)
+            _log_mute(_mute(self._told), mute)
             self._told = said
             self._daemon.feed(Measured(said))
 
@@ -126,7 +126,7 @@ class QualityWatch:
             )
         )
         if reached != self._reached:
-            _log_mute("sent there", _unreached(self._reached), _unreached(reached))
+            _log_mute(_unreached(self._reached), _unreached(reached))
             self._reached = reached
             self._daemon.feed(Measured(reached))
 
@@ -157,17 +157,15 @@ def _unreached(reached: Reached) -> frozenset[tuple[object, ...]]:
     return frozenset((each.dvipa, each.port, each.name) for each in reached.rows if not each.tcsr)
 
 
-def _log_mute(
-    where: str, before: frozenset[tuple[object, ...]], now: frozenset[tuple[object, ...]]
-) -> None:
+def _log_mute(before: frozenset[tuple[object, ...]], now: frozenset[tuple[object, ...]]) -> None:
     """One line for each that ceases to answer (TSR 0), and for each that answers again."""
     for dvipa, port, *name in sorted(now ^ before, key=str):
-        at = f"{name[0]} for {dvipa}..{port}" if name else f"the server of {dvipa}..{port}"
+        what = f"{name[0]}, as a target of" if name else "the server of"
         told = about("responsiveness", dvipa=dvipa, port=port)
         if (dvipa, port, *name) in now:
-            log.warning("%s does not answer what is %s", at, where, extra=told)
+            log.warning("%s %s..%s does not answer", what, dvipa, port, extra=told)
         else:
-            log.info("%s answers again", at, extra=told)
+            log.info("%s %s..%s answers again", what, dvipa, port, extra=told)
 
 
 def _mute(said: Quality | None) -> frozenset[tuple[object, ...]]:

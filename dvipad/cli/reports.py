@@ -152,7 +152,7 @@ def vdpt(view: Json) -> list[str]:
             f"Dest:      {row['dvipa']}..{row['port']}",
             f"  DestXCF:   {row['xcf']}  Node: {row['name']}",
             f"  TotalConn: {row['total']:010d}  Rdy: {row['ready']:03d}"
-            f"  WLM: {row['weight']:02d}{_WEIGHT_MARK.get(row['source'], '')}  "
+            f"  WLM: {row['weight']:02d}{_WEIGHT_MARK.get(row['source'], '')}"
             f"  TSR: {fitness.tsr:03d}",
             f"  TCSR: {fitness.tcsr:03d}  CER: {fitness.cer:03d}  SEF: {fitness.sef:03d}"
             f"  W/Q: {round(row['weight'] * fitness.left / 100):02d}",
