@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, assert_never
@@ -13,7 +13,7 @@ from dvipad.core.context import Context
 from dvipad.core.fitness import WELL, Fitness
 from dvipad.core.inputs import Reached
 from dvipad.core.words import Words
-from dvipad.wire.messages import Quality, ServiceQuality, Weights
+from dvipad.wire.messages import Quality, Weights
 
 MEASURED: Final = frozenset(
     {DistMethod.BASEWLM, DistMethod.SERVERWLM, DistMethod.TARGCONTROLLED, DistMethod.HOTSTANDBY}
@@ -63,7 +63,7 @@ class Workloads:
         self._quality = Words[Quality](context, self._judged)
         self._own = context.settings.name
         self._servers: dict[str, dict[tuple[Address | None, int], int]] = {}
-        self._services: dict[str, dict[tuple[Address, int], ServiceQuality]] = {}
+        self._services: dict[str, dict[tuple[Address, int], Fitness]] = {}
         self._reach: dict[tuple[str, Address, int], int] = {}
         self._mute: dict[str, frozenset[tuple[str, Address, int]]] = {}
         self.edition = 0
@@ -110,12 +110,17 @@ class Workloads:
 
     def _judged(self, name: str, quality: Quality | None) -> None:
         services = () if quality is None else quality.services
-        self._services[name] = {(each.dvipa, each.port): each for each in services}
-        mute = [each for each in services if min(each.sef, each.cer) == 0]
-        self._note(name, frozenset((name, each.dvipa, each.port) for each in mute))
+        found = {
+            (each.dvipa, each.port): Fitness(each.left, WELL.tcsr, each.cer, each.sef)
+            for each in services
+        }
+        if found != self._services.get(name, {}):
+            self._services[name] = found
+            mute = (key for key, fitness in found.items() if fitness.tsr == 0)
+            self._note(name, frozenset((name, *key) for key in mute))
 
     def _note(self, who: str, mute: frozenset[tuple[str, Address, int]]) -> None:
-        """Targets that do not answer, as node `who` says, are these."""
+        """Something changed; targets that do not answer, as node `who` says, are these."""
         self.edition += 1
         self.alarms += mute != self._mute.get(who, frozenset())
         self._mute[who] = mute
@@ -144,10 +149,8 @@ class Workloads:
     def fitness(self, name: str, dvipa: Address, port: int) -> Fitness:
         """How well node `name` serves (`dvipa`, `port`); what is not known is well."""
         tcsr = self._reach.get((name, dvipa, port), 100)
-        said = self._services.get(name, {}).get((dvipa, port))
-        if said is None:
-            return WELL if tcsr == WELL.tcsr else Fitness(tcsr=tcsr)
-        return Fitness(said.left, tcsr, said.cer, said.sef)
+        said = self._services.get(name, {}).get((dvipa, port), WELL)
+        return said if tcsr == said.tcsr else replace(said, tcsr=tcsr)
 
     def spare(self, method: DistMethod, name: str, dvipa: Address, port: int) -> Spare | None:
         """What node `name` has to spare for (`dvipa`, `port`) as `method` sees it; None: unknown.

@@ -138,6 +138,28 @@ def test_a_subset_follows_what_is_measured() -> None:
         assert rows(made, "lb1") == [("rack a", expected)]
 
 
+def test_a_subset_follows_how_targets_answer() -> None:
+    made = cluster()
+    good = Subset(
+        conditions=(
+            Condition("tsr", Comparison.AT_LEAST, 50),
+            Condition("quality", Comparison.MORE, 75),
+        )
+    )
+    made.feed("lb1", PoliciesChanged((replace(RACK_A, subset=good, otherwise=Otherwise.REFUSE),)))
+    assert rows(made, "lb1") == [("rack a", ["t1", "t2"])]
+    for parts, expected in (
+        ({"cer": 49}, ["t2"]),
+        ({"left": 75}, ["t2"]),
+        ({"sef": 50}, ["t1", "t2"]),
+    ):
+        service = ServiceQuality(DVIPA, 80, **parts)
+        made.feed("t1", Measured(Quality(60_000, (service,))))
+        made.settle()
+        made.pass_time(made.now_ms + 2 * REWEIGH_MS)
+        assert rows(made, "lb1") == [("rack a", expected)]
+
+
 def test_a_threshold_is_of_the_weight_that_turns_go_by() -> None:
     """With a method that follows measured weights, scaled by the capacity of the nodes."""
     base = {
