@@ -33,7 +33,14 @@ from dvipad.versions import NEWEST
 from dvipad.wire.codec import decode, encode
 from dvipad.wire.events import DownReason
 from dvipad.wire.framing import FrameDecoder
-from dvipad.wire.messages import VipaEntry, VipaList, Weights, policy_sets
+from dvipad.wire.messages import (
+    Quality,
+    ServiceQuality,
+    VipaEntry,
+    VipaList,
+    Weights,
+    policy_sets,
+)
 from tests.unit_core_cluster import DVIPA, PROFILES, XCF, Cluster, cluster
 
 RACK_A = Policy("rack a", Match(), Subset(labels=(Label("rack", "a"),)))
