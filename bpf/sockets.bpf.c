@@ -107,6 +107,7 @@ struct local_connection {
  * over. */
 struct tally {
 	__u64 established;
+	__u64 ended;
 	__u64 segments;
 	__u64 retransmits;
 	__u64 timeouts;
@@ -286,6 +287,7 @@ static __always_inline void tally_ended(const struct sock *sk, const struct conn
 	tally = bpf_map_lookup_elem(&tallies, &service);
 	if (!tally)
 		return;
+	__sync_fetch_and_add(&tally->ended, 1);
 	__sync_fetch_and_add(&tally->segments, BPF_CORE_READ(tcp, data_segs_out) + SYN_AND_FIN);
 	__sync_fetch_and_add(&tally->retransmits, BPF_CORE_READ(tcp, total_retrans));
 	if (bpf_core_field_exists(tcp->total_rto))

@@ -62,10 +62,11 @@ Service: TypeAlias = tuple[Address, int]
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Connections to a port of a DVIPA that were established here, so far, and what those of them
-    sent that are over: see ``tcp_info.Flow``."""
+    """Connections to a port of a DVIPA that were established here, so far, those that `ended`, and
+    what these sent: see ``tcp_info.Flow``. Of those that ended some began before the count."""
 
     established: int
+    ended: int
     segments: int
     retransmits: int
     timeouts: int

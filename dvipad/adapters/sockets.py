@@ -53,7 +53,7 @@ _COUNT: Final = struct.Struct("=Q")
 _WATCHED: Final = struct.pack("=I", 1)
 _PINNED: Final = ("watched", "connections", "events", "losses")
 _TALLIES: Final = "tallies"
-_TALLY: Final = struct.Struct("=4Q")
+_TALLY: Final = struct.Struct("=5Q")
 _LINK: Final = "link"
 _NAMESPACE: Final = Path("/proc/thread-self/ns/net")
 

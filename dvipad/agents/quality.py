@@ -79,11 +79,13 @@ def left(figures: Figures, cuts: Cuts) -> int:
 @dataclass(frozen=True, slots=True)
 class Look:
     """What was seen of a service. `flows`: connections that there are, by cookie; `whole`: all of
-    them. `ended`: all that are over, since somebody counts; None: nobody does."""
+    them. `ended`: all that are over, since somebody counts, and `more`: how many more began than
+    ended since then; None: nobody does."""
 
     flows: Mapping[bytes, Flow]
     whole: bool
     ended: Flow | None
+    more: int = 0
 
 
 class Quality:
@@ -94,6 +96,7 @@ class Quality:
         self._last: Look | None = None
         self._segments = self._retransmits = self._timeouts = 0.0
         self._round_trip_us: int | None = None
+        self._uncounted: int | None = None
         self.backwards = 0
 
     def step(self, now: Look) -> Figures:
@@ -110,13 +113,21 @@ class Quality:
         trips = [flow.round_trip_us for flow in now.flows.values() if flow.round_trip_us > 0]
         self._round_trip_us = median_low(trips) if trips else self._round_trip_us
         of = max(self._segments, SEGMENTS_MIN)
-        most = self._cuts.connections
         return Figures(
             min(1.0, self._retransmits / of),
             min(1.0, self._timeouts / of),
-            None if most is None or not now.whole else len(now.flows) / most,
+            self._use(now),
             self._round_trip_us,
         )
+
+    def _use(self, now: Look) -> float | None:
+        """Connections that cannot all be listed are known since a look at which they could."""
+        if now.whole:
+            self._uncounted = len(now.flows) - now.more
+        known = now.whole or (self._uncounted is not None and now.ended is not None)
+        if self._cuts.connections is None or self._uncounted is None or not known:
+            return None
+        return max(0, self._uncounted + now.more) / self._cuts.connections
 
     def _grown(self, last: Look, now: Look) -> Flow:
         """What was counted between two looks.

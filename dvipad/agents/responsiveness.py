@@ -144,19 +144,21 @@ class Reaching:
     def step(self, sent: int, completed: int) -> int:
         """The next look: connections so far.
 
-        Those sent since the last look may still be under way. Of those before, `lost` were not
-        completed, or other ones in their place: so it is what is missing at the most so far.
-        Counters that run backwards belong to another one: it begins anew.
+        Those sent since the last look may still be under way. Of those before so many were lost as
+        are missing, or were missing once, for later ones may have taken their place; but not more
+        than are missing of all: late ones may have come. Counters that run backwards belong to
+        another target: it begins anew.
         """
         if self._sent and sent < self._sent[-1]:
             self._sent.clear()
             self._lost.clear()
         missing = (self._sent[-1] if self._sent else sent) - completed
-        self._lost.append(max(missing, self._lost[-1]) if self._lost else missing)
+        lost = max(missing, self._lost[-1]) if self._lost else missing
+        self._lost.append(min(lost, sent - completed))
         self._sent.append(sent)
         if len(self._sent) < LOOKS + 2:
             return self._percent.told
-        failed = self._lost[-1] - self._lost[0]
+        failed = max(0, self._lost[-1] - self._lost[0])
         done = self._sent[-2] - self._sent[0] - failed
         return self._percent.step(share(done, failed, self._percent.told))
 

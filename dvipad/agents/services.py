@@ -23,7 +23,7 @@ TOLD_MAX: Final = 4_096
 """Services that are told of, at the most."""
 
 _WILDCARDS: Final[dict[int, Address]] = {4: IPv4Address("0.0.0.0"), 6: IPv6Address("::")}
-_NONE: Final = Tally(0, 0, 0, 0)
+_NONE: Final = Tally(0, 0, 0, 0, 0)
 _WELL: Final = ServiceQuality(_WILDCARDS[4], 1)
 
 Tallies: TypeAlias = Mapping[Service, Tally] | None
@@ -108,13 +108,13 @@ class ServicesAgent:
         flows = self._flows(seen)
         half_open = _by_service(seen.half_open, self._kept)
         for service, kept in self._kept.items():
-            established, ended = None, None
+            established, ended, more = None, None, 0
             if tallies is not None:
                 tally = tallies.get(service, _NONE)
-                established = tally.established
+                established, more = tally.established, tally.established - tally.ended
                 ended = Flow(tally.segments, tally.retransmits, tally.timeouts)
             before = kept.quality.backwards
-            figures = kept.quality.step(Look(flows.get(service, {}), seen.whole, ended))
+            figures = kept.quality.step(Look(flows.get(service, {}), seen.whole, ended, more))
             self.counters["backwards"] += kept.quality.backwards - before
             still = frozenset(row.key() for row in half_open.get(service, ()))
             kept.said = {

@@ -114,4 +114,4 @@ def test_a_target_that_cannot_be_reached_is_probed_and_returns(make_cluster: Mak
         assert "TSR: 000\n  TCSR: 000  CER: 100  SEF: 100" in table(cluster)
         cluster.run("t1", ["nft", "delete", "table", "ip", "broken"])
         cluster.wait_until(lambda: share(cluster, "t1") > 0.3, WAIT_S, "t1 is back")
-        assert load.stop().failed == {}
+        assert load.report().failed == {}  # what was lost is repeated after a longer time each

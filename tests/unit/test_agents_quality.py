@@ -20,6 +20,7 @@ looks = st.builds(
     st.dictionaries(st.sampled_from([bytes([number]) for number in range(4)]), flows),
     st.booleans(),
     st.none() | flows,
+    st.integers(-9, 9),
 )
 ratios = st.floats(allow_nan=True, allow_infinity=True)
 
@@ -69,7 +70,8 @@ def test_figures_are_ratios_whatever_counters_do(seen: list[Look]) -> None:
     for look in seen:
         figures = quality.step(look)
         assert 0 <= figures.loss <= 1 and 0 <= figures.timeouts <= 1
-        assert (figures.use is None) is (not look.whole)
+        assert figures.use is None or figures.use >= 0
+        assert figures.use is not None or not look.whole
 
 
 def of(*found: Flow, whole: bool = True, ended: Flow | None = NOTHING) -> Look:
@@ -119,6 +121,14 @@ def test_a_lossy_time_is_over_after_some_intervals() -> None:
         sent = total((sent, Flow(1_000, lost, 0)))
         seen.append(left(quality.step(of(ended=sent)), Cuts()))
     assert seen == [100, 100, 100, 25, 25, 25, 100, 100]
+
+
+def test_connections_are_counted_on_when_they_are_too_many_to_list() -> None:
+    quality = Quality(Cuts(connections=10))
+    assert quality.step(Look({}, False, NOTHING, 5)).use is None
+    assert quality.step(Look({b"a": NOTHING}, True, NOTHING, 5)).use == 0.1
+    assert quality.step(Look({b"a": NOTHING}, False, NOTHING, 12)).use == 0.8
+    assert quality.step(Look({b"a": NOTHING}, False, None, 0)).use is None
 
 
 def test_counters_that_run_backwards_say_nothing_and_are_counted() -> None:

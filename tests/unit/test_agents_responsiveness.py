@@ -115,6 +115,27 @@ def test_a_path_that_breaks_is_known_within_two_intervals_and_what_comes_through
     )
 
 
+def test_a_path_that_breaks_again_is_known_as_soon_as_the_first_time() -> None:
+    """What was lost is repeated by its clients meanwhile, and comes through."""
+    times = []
+    reaching, sent, completed = Reaching(), 0, 0
+    for _ in range(2):
+        for look in range(4 * LOOKS):
+            sent += 10
+            if reaching.step(sent, completed) == 0:
+                times.append(look)
+                break
+        for _ in range(3 * LOOKS):
+            sent = completed = sent + 10
+            reaching.step(sent, completed)
+    assert times[1] <= times[0] <= 2 * LOOKS
+
+
+def test_probes_that_fail_do_not_end_it() -> None:
+    sent = [10 * number for number in range(20)] + [190 + number // 3 for number in range(40)]
+    assert set(reached(sent, [min(each, 50) for each in sent])[20:]) == {0}
+
+
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), max_size=60))
 def test_who_completes_all_is_never_accused(rates: list[tuple[int, int]]) -> None:
     """The last connections of a look may still be under way."""

@@ -65,7 +65,7 @@ def test_a_wildcard_listener_serves_all_and_one_of_the_address_comes_first() -> 
 
 def test_what_any_dvipa_of_a_wildcard_listener_gets_is_accepted_by_it() -> None:
     looks = [
-        ({SIX: Tally(100 * number, 0, 0, 0)}, [listening((None, 80), waiting=1)])
+        ({SIX: Tally(100 * number, 0, 0, 0, 0)}, [listening((None, 80), waiting=1)])
         for number in range(LOOKS + 1)
     ]
     assert {each.sef for each in after(agent(), [FOUR, SIX], *looks).services} == {100}
@@ -82,7 +82,7 @@ def test_where_nobody_counts_a_queue_that_moves_is_enough() -> None:
 
 
 def test_connections_are_those_of_their_service() -> None:
-    watched, counted = agent(), {FOUR: Tally(9, 0, 0, 0), (D1, 443): Tally(99, 99, 99, 99)}
+    watched, counted = agent(), {FOUR: Tally(9, 0, 0, 0, 0), (D1, 443): Tally(99, 99, 99, 99, 99)}
 
     def look(*rows: Row, half_open: tuple[Row, ...] = ()) -> Quality:
         found = Connections(rows, True, half_open)
