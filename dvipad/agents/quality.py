@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import median_low
 from typing import Final
 
 from dvipad.adapters.tcp_info import Flow
@@ -110,8 +109,8 @@ class Quality:
         else:
             self._retransmits /= 2
             self._timeouts /= 2
-        trips = [flow.round_trip_us for flow in now.flows.values() if flow.round_trip_us > 0]
-        self._round_trip_us = median_low(trips) if trips else self._round_trip_us
+        trips = sorted(flow.round_trip_us for flow in now.flows.values() if flow.round_trip_us > 0)
+        self._round_trip_us = trips[len(trips) // 2] if trips else self._round_trip_us
         of = max(self._segments, SEGMENTS_MIN)
         return Figures(
             min(1.0, self._retransmits / of),
