@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from ipaddress import ip_address
+
+import pytest
 
 from dvipad.adapters.lanes import NewestList
 from dvipad.config.model import (
@@ -21,12 +24,15 @@ from dvipad.config.model import (
 )
 from dvipad.core.distributor import REWEIGH_MS
 from dvipad.core.effects import SetService
+from dvipad.core.fitness import PROBED
 from dvipad.core.inputs import (
     ListenersChanged,
     Measured,
     MinuteCame,
     PoliciesChanged,
     ProfileChanged,
+    Reach,
+    Reached,
 )
 from dvipad.core.policy_rows import PolicyRow
 from dvipad.versions import NEWEST
@@ -165,6 +171,25 @@ def test_a_subset_follows_how_targets_answer() -> None:
         made.settle()
         made.pass_time(made.now_ms + 2 * REWEIGH_MS)
         assert rows(made, "lb1") == [("rack a", expected)]
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "expected"),
+    [
+        (Otherwise.ANY, {"t1": 1, "t2": PROBED - 1}),
+        (Otherwise.BEST_OUTSIDE, {"t1": 1, "t2": PROBED - 1}),
+        (Otherwise.REFUSE, {"t1": 1}),
+    ],
+)
+def test_a_subset_that_does_not_answer_is_probed(
+    otherwise: Otherwise, expected: dict[str, int]
+) -> None:
+    made = cluster()
+    one = replace(RACK_A, subset=Subset(nodes=("t1",)), otherwise=otherwise)
+    made.feed("lb1", PoliciesChanged((one,)))
+    made.feed("lb1", Measured(Reached((Reach("t1", DVIPA, 80, 0),))))
+    (row,) = made.nodes["lb1"].distributor.services_of(DVIPA)[80].policies
+    assert Counter(row.ring) == {XCF[name]: turns for name, turns in expected.items()}
 
 
 def test_a_threshold_is_of_the_weight_that_turns_go_by() -> None:
