@@ -18,7 +18,7 @@ import pytest
 from dvipad.adapters.bpf.layout import connection_key, split_keys
 from dvipad.adapters.bpf.maps import Map
 from dvipad.adapters.bpf.settings import object_file
-from dvipad.adapters.socket_events import EventsLost, SocketEvent, SocketSettings, Tally, Watcher
+from dvipad.adapters.socket_events import EventsLost, SocketEvent, SocketSettings, Watcher
 from dvipad.adapters.sockets import SocketWatcher, destroy, open_watcher
 from dvipad.address import Address
 from dvipad.core.inputs import (
@@ -188,30 +188,6 @@ def test_a_reset_ends_at_once_and_a_last_fin_is_waited_for(kernel: Watcher) -> N
     assert wait_for(kernel, ConnectionsEnded).keys == key
     assert time.monotonic() - began >= LINGER_MS / 1000
     listener.close()
-
-
-@pytest.mark.parametrize("dvipa", [DVIPA4, DVIPA6])
-def test_what_connections_sent_is_summed_up_when_they_end(kernel: Watcher, dvipa: Address) -> None:
-    """SYN, FIN and three segments; not what an application opens with the DVIPA as source."""
-    listener, client, server, _ = connect(dvipa, 8080)
-    assert kernel.tallies() == {(dvipa, 8080): Tally(1, 0, 0, 0, 0)}
-    for _ in range(3):
-        server.sendall(b"x")
-        assert client.recv(1) == b"x"
-    for each in (server, client):
-        each.close()
-    eventually(lambda: kernel.tallies() == {(dvipa, 8080): Tally(1, 1, 5, 0, 0)})
-    with closing(socket.socket(family(str(dvipa)))) as own:
-        own.bind((str(dvipa), 0))
-        own.connect((str(dvipa), 8080))
-        listener.accept()[0].close()
-    listener.close()
-    eventually(lambda: kernel.tallies() == {(dvipa, 8080): Tally(2, 2, 7, 0, 0)})
-
-
-def test_a_poller_sums_up_nothing(settings: SocketSettings) -> None:
-    with closing(open_watcher(settings, polling=True)) as watcher:
-        assert watcher.tallies() is None
 
 
 def test_embryonic_connections_are_listed(kernel: Watcher) -> None:
