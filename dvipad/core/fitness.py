@@ -62,11 +62,10 @@ def scaled(method: DistMethod, weight: int, fitness: Fitness) -> int:
 
 def with_probes(turns: Ring, probed: Collection[Address]) -> Ring:
     """`turns`, repeated, with a single one now and then for each of `probed` that has none."""
-    probes = [xcf for xcf in probed if xcf not in turns][: RING_MAX // 2]
+    probes = [xcf for xcf in probed if xcf not in turns][: PROBED // 2]
     if not probes or not turns:
         return turns
-    rest = RING_MAX - len(probes) if len(probes) > 1 else PROBED - 1
-    rest = max(rest, min(len(turns), RING_MAX - len(probes)))
+    rest = max(PROBED - len(probes), min(len(turns), RING_MAX - len(probes)))
     whole = max(1, rest // len(turns)) * len(turns)
     others = list(islice(chain.from_iterable(repeat(turns)), min(whole, rest)))
     step = -(-len(others) // len(probes))

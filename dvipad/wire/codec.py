@@ -50,7 +50,7 @@ TYPES: Final[dict[int, type[Message]]] = {
     10: messages.Witness,
     11: messages.Weights,
     12: messages.Status,
-    13: messages.Quality,
+    14: messages.Quality,
 }
 """Numbers of the messages; a number is never used for anything else."""
 _NUMBERS: Final = {kind: number for number, kind in TYPES.items()}
