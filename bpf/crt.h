@@ -20,6 +20,15 @@ static __always_inline int hit(struct route *route, const struct segment *segmen
 	return route->target;
 }
 
+static __always_inline void count_completed(const struct route *route)
+{
+	__u32 cell = (route->chooser - 1) * TARGETS_MAX + route->target;
+	__u64 *total = route->chooser ? bpf_map_lookup_elem(&completed, &cell) : NULL;
+
+	if (total)
+		__sync_fetch_and_add(total, 1);
+}
+
 /* The client's ACK: from here on nothing pushes the connection out. The embryonic entry stays
  * for the LRU to reuse: a repeated SYN may still be queued, and another CPU may be reading it. */
 static __always_inline void promote(const struct segment *segment, const struct route *embryo)
@@ -32,10 +41,12 @@ static __always_inline void promote(const struct segment *segment, const struct 
 	};
 	long error = enter_established(&segment->key, &route);
 
-	if (!error)
+	if (!error) {
 		count(COUNT_PROMOTED);
-	else if (error != -EEXIST) /* another CPU was first */
+		count_completed(&route);
+	} else if (error != -EEXIST) { /* another CPU was first */
 		count(COUNT_ESTABLISHED_FULL);
+	}
 }
 
 /* A new connection with the ports of one that ended. */

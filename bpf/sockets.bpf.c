@@ -5,7 +5,8 @@
  * One program on the tracepoint that every change of a TCP socket's state passes. It keeps the
  * table of connections by itself, so that the table stays true while nobody reads the events,
  * and reports to user space: a listener came or went, an application opened a connection from a
- * DVIPA, connections ended. A program on this tracepoint sees the sockets of all network
+ * DVIPA, connections ended. It sums up how connections that were accepted here did: most are over
+ * before anybody looks at them. A program on this tracepoint sees the sockets of all network
  * namespaces; it looks at those of its own only.
  *
  * The few fields of the kernel's structures that it needs are declared here by name; the loader
@@ -74,6 +75,12 @@ struct inet_sock {
 	__be16 inet_sport;
 } __attribute__((preserve_access_index));
 
+struct tcp_sock {
+	__u32 data_segs_out;
+	__u32 total_retrans;
+	__u16 total_rto; /* since Linux 6.7 */
+} __attribute__((preserve_access_index));
+
 enum event_kind {
 	EVENT_LISTENERS = 1,  /* a listener opened or closed: user space counts them */
 	EVENT_ORIGINATED = 2, /* an application opens a connection with a DVIPA as source */
@@ -95,6 +102,18 @@ struct local_connection {
 	__u32 flags; /* CONNECTION_* */
 	__u32 pad;
 };
+
+/* Connections to a port of a DVIPA: those that were established, and what those had sent that are
+ * over. */
+struct tally {
+	__u64 established;
+	__u64 ended;
+	__u64 segments;
+	__u64 retransmits;
+	__u64 timeouts;
+};
+
+#define SYN_AND_FIN 2 /* segments that may have to be sent again, beside those with data */
 
 enum loss {
 	LOST_EVENTS,      /* no room in `events`: user space lists the sockets anew */
@@ -119,6 +138,14 @@ struct {
 	__type(key, struct connection);
 	__type(value, struct local_connection);
 } connections SEC(".maps");
+
+/* Not pinned: who reads it follows what is added. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, SERVICES_MAX);
+	__type(key, struct service_key);
+	__type(value, struct tally);
+} tallies SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -226,7 +253,48 @@ static __always_inline int is_surplus(const struct connection *key, int before)
 	return !value || !(value->flags & CONNECTION_ORIGINATED);
 }
 
-static __always_inline void closed(const struct connection *key, int before)
+static __always_inline void make_service(const struct connection *key, struct service_key *service)
+{
+	__builtin_memcpy(&service->dvipa, key->dvipa, sizeof(service->dvipa));
+	service->port = key->dvipa_port;
+}
+
+static __always_inline void tally_established(const struct connection *key)
+{
+	struct tally first = {.established = 1};
+	struct service_key service = {};
+	struct tally *tally;
+
+	make_service(key, &service);
+	tally = bpf_map_lookup_elem(&tallies, &service);
+	if (!tally) {
+		if (!bpf_map_update_elem(&tallies, &service, &first, BPF_NOEXIST))
+			return;
+		tally = bpf_map_lookup_elem(&tallies, &service); /* another CPU was first */
+	}
+	if (tally)
+		__sync_fetch_and_add(&tally->established, 1);
+}
+
+/* A port that accepted nothing has no tally: it is an application's own. */
+static __always_inline void tally_ended(const struct sock *sk, const struct connection *key)
+{
+	const struct tcp_sock *tcp = (const struct tcp_sock *)sk;
+	struct service_key service = {};
+	struct tally *tally;
+
+	make_service(key, &service);
+	tally = bpf_map_lookup_elem(&tallies, &service);
+	if (!tally)
+		return;
+	__sync_fetch_and_add(&tally->ended, 1);
+	__sync_fetch_and_add(&tally->segments, BPF_CORE_READ(tcp, data_segs_out) + SYN_AND_FIN);
+	__sync_fetch_and_add(&tally->retransmits, BPF_CORE_READ(tcp, total_retrans));
+	if (bpf_core_field_exists(tcp->total_rto))
+		__sync_fetch_and_add(&tally->timeouts, BPF_CORE_READ(tcp, total_rto));
+}
+
+static __always_inline void closed(const struct sock *sk, const struct connection *key, int before)
 {
 	/* After these the kernel keeps a short record that answers a repeated FIN. */
 	int lingers = before == STATE_FIN_WAIT1 || before == STATE_FIN_WAIT2 ||
@@ -235,6 +303,8 @@ static __always_inline void closed(const struct connection *key, int before)
 
 	if (!key->dvipa_port || !(known || is_watched(key)))
 		return;
+	if (known)
+		tally_ended(sk, key);
 	report(lingers ? EVENT_LINGERS : EVENT_ENDED, key);
 }
 
@@ -256,7 +326,7 @@ int BPF_PROG(socket_state, const struct sock *sk, int before, int after)
 		return 0;
 	}
 	if (after == STATE_CLOSE) {
-		closed(&key, before);
+		closed(sk, &key, before);
 		return 0;
 	}
 	if ((after != STATE_SYN_SENT && after != STATE_ESTABLISHED) || !is_watched(&key))
@@ -266,6 +336,8 @@ int BPF_PROG(socket_state, const struct sock *sk, int before, int after)
 		return 0;
 	}
 	originated = after == STATE_SYN_SENT || before == STATE_SYN_SENT;
+	if (before == STATE_SYN_RECV)
+		tally_established(&key);
 	if (add(&key, originated ? CONNECTION_ORIGINATED : 0) && originated)
 		report(EVENT_ORIGINATED, &key);
 	return 0;

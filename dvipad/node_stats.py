@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from dvipad.adapters.histogram import HistogramRow
 from dvipad.adapters.troubles import Trouble
+from dvipad.core.fitness import WELL
 from dvipad.core.membership import Life
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _CARE: Final = dict.fromkeys(("probed", "in_use", "claimed_elsewhere", "seen_els
 """Told from the start: what is told when it happens first has not grown."""
 _MS: Final = 0.001
 _US: Final = 0.000_001
+_PERCENT: Final = 0.01
 
 
 @cache
@@ -57,6 +59,7 @@ def node_samples(daemon: Daemon) -> Samples:
         ],
         **_measured(daemon),
         **_workload(daemon),
+        **_quality(daemon),
         **_mesh(daemon),
     }
 
@@ -104,6 +107,46 @@ def _workload(daemon: Daemon) -> Samples:
         "dvipad_workload": [] if agent.reading is None else list(agent.reading.figures()),
         "dvipad_workload_lapsed_total": [(daemon.node.workloads.lapsed,)],
         "dvipad_workload_looks_total": counted(agent.counters.items()),
+    }
+
+
+def _quality(daemon: Daemon) -> Samples:
+    agent = daemon.workload.quality.agent
+    services = [((str(each.dvipa), each.port), each) for each in agent.said.services]
+    return {
+        "dvipad_service_quality": [
+            (*labels, what, part * _PERCENT)
+            for labels, each in services
+            for what, part in (
+                ("loss", each.loss / 10),
+                ("timeouts", each.timeouts / 10),
+                ("queue", each.queue),
+                ("use", each.use),
+                ("cer", each.cer),
+                ("sef", each.sef),
+                ("left", each.left),
+            )
+            if part is not None
+        ],
+        "dvipad_service_round_trip_seconds": [
+            (*labels, each.round_trip_us * _US)
+            for labels, each in services
+            if each.round_trip_us is not None
+        ],
+        "dvipad_target_fitness": [
+            (str(dvipa), port, row.name, what, part * _PERCENT)
+            for (dvipa, port), service in daemon.node.distributor.services().items()
+            for row in service.rows
+            if (fitness := daemon.node.distributor.fitness(row.name, dvipa, port)) != WELL
+            for what, part in (
+                ("tsr", fitness.tsr),
+                ("tcsr", fitness.tcsr),
+                ("cer", fitness.cer),
+                ("sef", fitness.sef),
+                ("left", fitness.left),
+            )
+        ],
+        "dvipad_quality_looks_total": counted(agent.counters.items()),
     }
 
 

@@ -100,6 +100,7 @@ class Reports:
             "queue": daemon.queue.counters() if daemon.queue else {},
             "care": dict(daemon.care.counters),
             "workload": daemon.workload.counters(),
+            "quality": dict(daemon.workload.quality.agent.counters),
             "mesh": dict(daemon.mesh.counters),
             "runner": {"backlog": daemon.runner.backlog, "failures": daemon.runner.failures},
             "pids": daemon.queue.pids() if daemon.queue else {},

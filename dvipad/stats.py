@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dvipad.adapters.bpf.tally import Row
 from dvipad.address import Address
 from dvipad.core import viewing
+from dvipad.core.fitness import WELL
 from dvipad.core.view import DvipaView, TargetView
 from dvipad.core.vipa import OWNING
 from dvipad.core.workload import Source
@@ -121,6 +122,7 @@ class Stats:
 def _steady(row: TargetView) -> TargetView:
     """Without what is measured again and again: metrics have that of each node, once."""
     measured = row.source != Source.CONFIGURED.value
+    row = replace(row, fitness=WELL)
     return replace(row, weight=0, source="", active=False) if measured else row
 
 

@@ -12,6 +12,7 @@ from dvipad.adapters.inet_diag import InetDiag
 from dvipad.agents.sampler import Sampler, SamplerSettings
 from dvipad.agents.workload import Listeners, WorkloadAgent
 from dvipad.core.inputs import Measured
+from dvipad.quality import QualityWatch
 
 if TYPE_CHECKING:
     from dvipad.daemon import Daemon
@@ -20,8 +21,8 @@ log = logging.getLogger(__name__)
 
 
 class Workload:
-    """`agent` has what was read last. It works in a thread of its own: a slow /proc must hold up
-    neither heartbeats nor the data plane."""
+    """`agent` has what was read last, `quality` watches services. It works in a thread of its own:
+    a slow /proc must hold up neither heartbeats nor the data plane."""
 
     def __init__(self, daemon: Daemon) -> None:
         config = daemon.config.workload
@@ -32,6 +33,7 @@ class Workload:
         self._readable = True
         sampler = Sampler(SamplerSettings(config.cgroup, cpus))
         self.agent = WorkloadAgent(sampler, config.interval_ms)
+        self.quality = QualityWatch(daemon)
 
     def counters(self) -> dict[str, int]:
         """Looks, and what went wrong; nodes whose weights lapsed."""
@@ -42,7 +44,12 @@ class Workload:
         self._now.set()
 
     async def run(self) -> None:
-        """Look, until cancelled."""
+        """Look at node and services, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._measure())
+            group.create_task(self.quality.run())
+
+    async def _measure(self) -> None:
         loop = asyncio.get_running_loop()
         interval_s = self._daemon.config.workload.interval_ms / 1000
         diag = InetDiag()
@@ -88,4 +95,5 @@ class Workload:
 
     def close(self) -> None:
         """After `run` has ended."""
+        self.quality.close()
         self._thread.shutdown(wait=False)

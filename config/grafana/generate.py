@@ -106,6 +106,27 @@ CLUSTER = (
         "{{node}}",
         text="WLM weights, 0 to 64: BASEWLM distributes in their proportion",
     ),
+    graph(
+        "Targets that answer badly",
+        'min by (dvipa, port, target) (dvipad_target_fitness{cluster="$cluster", what="tsr"}) '
+        'or label_replace(vector(1), "target", "others", "", "")',
+        "{{target}} {{dvipa}} {{port}}",
+        "percentunit",
+        text="Target server responsiveness; 0: it gets no connections. All others have 100 %",
+    ),
+    graph(
+        "Quality of service: what connections lose",
+        'dvipad_service_quality{cluster="$cluster", what=~"loss|timeouts"}',
+        "{{instance}} {{what}} {{dvipa}} {{port}}",
+        "percentunit",
+        text="Of the segments that each target sent",
+    ),
+    graph(
+        "Round trips to clients",
+        'dvipad_service_round_trip_seconds{cluster="$cluster"}',
+        "{{instance}} {{dvipa}} {{port}}",
+        "s",
+    ),
     graph("CRT in use", 'dvipad:crt_fill:ratio{cluster="$cluster"}', "{{instance}}", "percentunit"),
 )
 

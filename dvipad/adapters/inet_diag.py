@@ -28,7 +28,10 @@ _NLM_F_DUMP_INTR: Final = 0x10
 _NLMSG_ERROR: Final = 2
 _NLMSG_DONE: Final = 3
 _REQ_BYTECODE: Final = 1
+_BC_JUMP: Final = 1
 _BC_S_COND: Final = 7
+_INFO: Final = 2
+"""INET_DIAG_INFO: an attribute, and a bit of the request's extensions."""
 _ATTRIBUTE_V6ONLY: Final = 11
 _ATTRIBUTE_CGROUP: Final = 21
 _TIMER_TIME_WAIT: Final = 3
@@ -37,7 +40,7 @@ _MAX_TRIES: Final = 3
 
 _HEADER: Final = struct.Struct("=IHHII")
 _REQUEST: Final = struct.Struct("=BBBBI48x")
-_MESSAGE: Final = struct.Struct("=BBBB2s2s16s16s4x8s")
+_MESSAGE: Final = struct.Struct("=BBBB2s2s16s16s4x8s4xII")
 _MESSAGE_BYTES: Final = 72
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _MAPPED: Final = bytes(10) + b"\xff\xff"
@@ -93,7 +96,9 @@ class DumpInterruptedError(OSError):
 class Row:
     """One socket: addresses are 4 or 16 bytes by `family`, ports 2 bytes in network order.
 
-    `cgroup`: the id of that of a listening socket (version 2), 0: the kernel does not tell.
+    `waiting`: bytes that the application has not read; of a listening socket, connections that it
+    has not accepted, for which there is `room`. `cgroup`: the id of that of a listening socket
+    (version 2), 0: the kernel does not tell. `info`: ``struct tcp_info``, if it was asked for.
     """
 
     family: int
@@ -105,7 +110,10 @@ class Row:
     remote: bytes
     v6_only: bool
     cookie: bytes
+    waiting: int = 0
+    room: int = 0
     cgroup: int = 0
+    info: bytes = b""
 
     def local_packed(self) -> bytes:
         """The local address as 16 bytes."""
@@ -119,34 +127,44 @@ class Row:
 
 
 def request(
-    family: int, states: frozenset[State], local: Address | None, protocol: int = IPPROTO_TCP
+    family: int,
+    states: frozenset[State],
+    local: Collection[Address],
+    protocol: int = IPPROTO_TCP,
+    *,
+    info: bool = False,
 ) -> bytes:
     """The netlink message that asks for the sockets of `family` and `protocol` in `states`.
 
-    `local`: only sockets with that local address; the kernel itself leaves the others out, and
-    finds an IPv4 address also in IPv6 sockets that carry it in mapped form.
+    `local`: only sockets with one of these local addresses, if there are any; the kernel itself
+    leaves the others out, and finds an IPv4 address also in IPv6 sockets that carry it in mapped
+    form. `info`: with ``struct tcp_info``.
     """
     mask = 0
     for state in states:
         mask |= 1 << state
-    body = _REQUEST.pack(family, protocol, 0, 0, mask)
-    if local is not None:
+    body = _REQUEST.pack(family, protocol, _INFO if info else 0, 0, mask)
+    if local:
         body += _address_filter(local)
     length = _HEADER.size + len(body)
     flags = _NLM_F_REQUEST | _NLM_F_DUMP
     return _HEADER.pack(length, SOCK_DIAG_BY_FAMILY, flags, 1, 0) + body
 
 
-def _address_filter(local: Address) -> bytes:
-    """An INET_DIAG_REQ_BYTECODE attribute with one condition; a miss jumps behind the end."""
-    family = AF_INET if local.version == 4 else AF_INET6
-    condition = struct.pack("=BBxxi", family, local.max_prefixlen, -1) + local.packed
-    length = 4 + len(condition)
-    code = struct.pack("=BBH", _BC_S_COND, length, length + 4) + condition
-    return _ATTRIBUTE.pack(4 + length, _REQ_BYTECODE) + code
+def _address_filter(local: Collection[Address]) -> bytes:
+    """An INET_DIAG_REQ_BYTECODE attribute: a condition for each address. A hit jumps to the end, a
+    miss to the next condition, and behind the last one a jump beyond the end."""
+    code = b""
+    for address in reversed([*local]):
+        family = AF_INET if address.version == 4 else AF_INET6
+        condition = struct.pack("=BBxxi", family, address.max_prefixlen, -1) + address.packed
+        length = 4 + len(condition)
+        jump = struct.pack("=BBH", _BC_JUMP, 4, 4 + len(code)) if code else b""
+        code = struct.pack("=BBH", _BC_S_COND, length, length + 4) + condition + jump + code
+    return _ATTRIBUTE.pack(4 + len(code), _REQ_BYTECODE) + code
 
 
-def parse(data: bytes) -> tuple[list[Row], bool, bool]:
+def parse(data: bytes, with_info: bool = False) -> tuple[list[Row], bool, bool]:
     """The sockets in one datagram of an answer, whether it is the last one, and whether the
     kernel says that the listing is inconsistent.
 
@@ -164,24 +182,25 @@ def parse(data: bytes) -> tuple[list[Row], bool, bool]:
         if kind == _NLMSG_ERROR:
             code = -struct.unpack_from("=i", data, offset + _HEADER.size)[0]
             raise OSError(code, f"inet_diag: {os.strerror(code)}")
-        rows.append(_row(data, offset + _HEADER.size, offset + length))
+        rows.append(_row(data, offset + _HEADER.size, offset + length, with_info))
         offset += (length + 3) & ~3
     return rows, done, interrupted
 
 
-def _row(data: bytes, start: int, end: int) -> Row:
-    family, state, timer, _, local_port, remote_port, local, remote, cookie = _MESSAGE.unpack_from(
-        data, start
-    )
-    v6_only, cgroup = False, 0
-    if state == State.LISTEN:
+def _row(data: bytes, start: int, end: int, with_info: bool) -> Row:
+    fields = _MESSAGE.unpack_from(data, start)
+    family, state, timer, _, local_port, remote_port, local, remote, cookie, waiting, room = fields
+    v6_only, cgroup, info = False, 0, b""
+    if with_info:
+        info = dict(_attributes(data, start + _MESSAGE_BYTES, end)).get(_INFO, b"")
+    elif state == State.LISTEN:
         attributes = dict(_attributes(data, start + _MESSAGE_BYTES, end))
         v6_only = family == AF_INET6 and attributes.get(_ATTRIBUTE_V6ONLY, b"")[:1] == b"\x01"
         cgroup = int.from_bytes(attributes.get(_ATTRIBUTE_CGROUP, b""), sys.byteorder)
     if family == AF_INET:
         local, remote = local[:4], remote[:4]
-    ports = (local_port, remote_port)
-    return Row(family, state, timer, *ports, local, remote, v6_only, cookie, cgroup)
+    ends = (local_port, remote_port, local, remote)
+    return Row(family, state, timer, *ends, v6_only, cookie, waiting, room, cgroup, info)
 
 
 def _attributes(data: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
@@ -206,16 +225,21 @@ class InetDiag:
     def listeners(self) -> dict[ListenerKey, int]:
         """The listening TCP sockets: how many for each (address, port)."""
         found: Counter[ListenerKey] = Counter()
-        for row in self._rows(frozenset({State.LISTEN}), None):
+        for row in self._rows(frozenset({State.LISTEN}), ()):
             found[listener_key(row)] += 1
         return dict(found)
+
+    def listening(self, ports: Collection[int]) -> list[tuple[ListenerKey, Row]]:
+        """The listening TCP sockets on `ports`, one by one."""
+        rows = self._rows(frozenset({State.LISTEN}), ())
+        return [(key, row) for row in rows if (key := listener_key(row))[1] in ports]
 
     def listener_cgroups(self, ports: Collection[int]) -> dict[ListenerKey, set[int]]:
         """Ids of the cgroups of the listening TCP sockets on `ports`, for each (address, port)."""
         found: dict[ListenerKey, set[int]] = {}
-        for row in self._rows(frozenset({State.LISTEN}), None):
-            if row.cgroup and int.from_bytes(row.local_port, "big") in ports:
-                found.setdefault(listener_key(row), set()).add(row.cgroup)
+        for key, row in self.listening(ports):
+            if row.cgroup:
+                found.setdefault(key, set()).add(row.cgroup)
         return found
 
     def connections(self, dvipa: Address, states: frozenset[State]) -> list[bytes]:
@@ -224,7 +248,7 @@ class InetDiag:
         A socket whose application is gone, and that the kernel keeps as a short record in
         FIN-WAIT-2 or TIME-WAIT, is no connection.
         """
-        rows = self._rows(states, dvipa)
+        rows = self._rows(states, (dvipa,))
         return [row.key() for row in rows if row.timer != _TIMER_TIME_WAIT]
 
     def connections_of(self, dvipas: frozenset[Address], states: frozenset[State]) -> list[bytes]:
@@ -233,7 +257,7 @@ class InetDiag:
             (dvipa,) = dvipas
             return self.connections(dvipa, states)
         wanted = {pack(dvipa) for dvipa in dvipas}
-        rows = self._rows(states, None) if wanted else []
+        rows = self._rows(states, ()) if wanted else []
         keys = (row.key() for row in rows if row.timer != _TIMER_TIME_WAIT)
         return [key for key in keys if dvipa_of(key) in wanted]
 
@@ -247,14 +271,13 @@ class InetDiag:
         for protocol, states in _BOUND:
             for family in (AF_INET, AF_INET6):
                 with contextlib.suppress(FileNotFoundError):
-                    rows = self._dump(request(family, states, None, protocol))
+                    rows = self._dump(request(family, states, (), protocol))
                     found.update((row.cookie, row.local_packed()) for row in rows if any(row.local))
         return found
 
-    def _rows(self, states: frozenset[State], local: Address | None) -> list[Row]:
-        families = (AF_INET6,) if local is not None and local.version == 6 else (AF_INET, AF_INET6)
+    def _rows(self, states: frozenset[State], local: Collection[Address]) -> list[Row]:
         rows = []
-        for family in families:
+        for family in _families(local):
             rows += self._dump(request(family, states, local))
         return rows
 
@@ -270,6 +293,35 @@ class InetDiag:
             if not inconsistent:
                 return rows
         raise DumpInterruptedError("the kernel could not list its sockets consistently")
+
+
+def sample(
+    states: frozenset[State], local: Collection[Address], most: int, *, info: bool = False
+) -> tuple[list[Row], bool]:
+    """The first sockets in `states` with one of the `local` addresses, `most` and a few, and
+    whether that is all of them.
+
+    The kernel lists them in the order of a hash, so the next time it is mostly the same ones. What
+    is not read it does not look up. Raises ``OSError``.
+    """
+    rows: list[Row] = []
+    done = True
+    for family in _families(local):
+        with socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG) as link:
+            link.send(request(family, states, local, info=info))
+            done = False
+            while not done and len(rows) < most:
+                some, done, _ = parse(link.recv(_BUFFER_BYTES), info)
+                rows += some
+        if not done:
+            break
+    return [row for row in rows if row.timer != _TIMER_TIME_WAIT], done
+
+
+def _families(local: Collection[Address]) -> tuple[int, ...]:
+    """Of sockets that may have one of the `local` addresses; none given: any."""
+    only_six = local and all(address.version == 6 for address in local)
+    return (AF_INET6,) if only_six else (AF_INET, AF_INET6)
 
 
 def listener_key(row: Row) -> ListenerKey:

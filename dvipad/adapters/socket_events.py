@@ -56,6 +56,22 @@ class EventsLost:
     dvipas: frozenset[Address]
 
 
+Service: TypeAlias = tuple[Address, int]
+"""A DVIPA, and a port of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Connections to a port of a DVIPA that were established here, so far, those that `ended`, and
+    what these sent: see ``tcp_info.Flow``. Of those that ended some began before the count."""
+
+    established: int
+    ended: int
+    segments: int
+    retransmits: int
+    timeouts: int
+
+
 SocketEvent: TypeAlias = ListenersChanged | ConnectionsOriginated | ConnectionsEnded | EventsLost
 
 
@@ -76,6 +92,9 @@ class Watcher(Protocol):
 
     def connections(self, dvipa: Address) -> tuple[bytes, bytes]:
         """CRT keys of the DVIPA's connections that end here: established, embryonic."""
+
+    def tallies(self) -> dict[Service, Tally] | None:
+        """What was counted since the program was loaded; None: nothing is."""
 
     def counters(self) -> dict[str, int]:
         """What was lost, by name."""

@@ -26,8 +26,10 @@ from dvipad.adapters.socket_events import (
     EventsLost,
     Lingering,
     Schedule,
+    Service,
     SocketEvent,
     SocketSettings,
+    Tally,
     Watcher,
     by_dvipa,
     listeners_changed,
@@ -50,6 +52,8 @@ _LISTED, _ORIGINATED = 1, 2
 _COUNT: Final = struct.Struct("=Q")
 _WATCHED: Final = struct.pack("=I", 1)
 _PINNED: Final = ("watched", "connections", "events", "losses")
+_TALLIES: Final = "tallies"
+_TALLY: Final = struct.Struct("=5Q")
 _LINK: Final = "link"
 _NAMESPACE: Final = Path("/proc/thread-self/ns/net")
 
@@ -139,6 +143,13 @@ class SocketWatcher:
         """Events that found no room, and connections that the table had no room for."""
         events, connections = self._loss_counts()
         return {"lost_events": events, "lost_connections": connections}
+
+    def tallies(self) -> dict[Service, Tally]:
+        """See :meth:`Watcher.tallies`."""
+        return {
+            (unpack(key[:16]), int.from_bytes(key[16:18], "big")): Tally(*_TALLY.unpack(value))
+            for key, value in self._maps[_TALLIES].items()
+        }
 
     def read_events(self) -> list[SocketEvent]:
         """See :meth:`Watcher.read_events`."""
@@ -285,7 +296,7 @@ def _load(settings: SocketSettings) -> dict[str, Map]:
         compiled.load(NEEDS)
         link = compiled.program(PROGRAM).attach()
         pin_instead(link, settings.pin_dir / _LINK)
-        return {name: Map(compiled.map_fd(name)) for name in _PINNED}
+        return {name: Map(compiled.map_fd(name)) for name in (*_PINNED, _TALLIES)}
     finally:
         compiled.close()
 

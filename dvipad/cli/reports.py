@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from dvipad.config.model import OWNER_RANK
+from dvipad.core.fitness import Fitness
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -141,6 +142,7 @@ def vdpt(view: Json) -> list[str]:
     """The destination port table; only a distributor has one."""
     lines = ["Dynamic VIPA Destination Port Table:"]
     for row in view["targets"]:
+        fitness = Fitness(**row["fitness"])
         flags = row["method"].capitalize()
         if row["offload"]:
             flags += ",Offload"
@@ -150,7 +152,10 @@ def vdpt(view: Json) -> list[str]:
             f"Dest:      {row['dvipa']}..{row['port']}",
             f"  DestXCF:   {row['xcf']}  Node: {row['name']}",
             f"  TotalConn: {row['total']:010d}  Rdy: {row['ready']:03d}"
-            f"  WLM: {row['weight']:02d}{_WEIGHT_MARK.get(row['source'], '')}  TSR: n/a",
+            f"  WLM: {row['weight']:02d}{_WEIGHT_MARK.get(row['source'], '')}"
+            f"  TSR: {fitness.tsr:03d}",
+            f"  TCSR: {fitness.tcsr:03d}  CER: {fitness.cer:03d}  SEF: {fitness.sef:03d}"
+            f"  W/Q: {round(row['weight'] * fitness.left / 100):02d}",
             *_active(row["connections"]),
             f"  DistMethod: {row['method'].capitalize()}{_standby(row['standby_rank'])}",
             f"  Flg: {flags}",

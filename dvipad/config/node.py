@@ -12,6 +12,7 @@ from dvipad.config.errors import Problem, in_order
 from dvipad.config.health import HealthConfig, read_health
 from dvipad.config.labels import read_labels
 from dvipad.config.model import NOWHERE, Label, Position
+from dvipad.config.quality import QualityConfig, read_quality
 from dvipad.config.source import read_source
 from dvipad.config.values import read_address, read_number, why_not_unicast
 from dvipad.config.web import WebConfig, read_web
@@ -48,6 +49,7 @@ _KEYS: Final = (
     "health",
     "web",
     "workload",
+    "quality",
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _INTERFACE: Final = re.compile(r"[^\s/:\x00-\x1f]{1,15}")
@@ -163,6 +165,7 @@ class NodeConfig:
     xdp: Xdp = Xdp.OFF
     web: WebConfig = field(default_factory=WebConfig)
     workload: WorkloadConfig = field(default_factory=WorkloadConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
     policies: Path | None = None
     labels: tuple[Label, ...] = ()
     position: Position = field(default=NOWHERE, compare=False)
@@ -277,6 +280,7 @@ def _read(top: Mapping, folder: Path) -> NodeConfig | None:
         xdp,
         read_web(top),
         read_workload(top),
+        read_quality(top),
         None if policies is None else folder / policies,
         read_labels(top.document, top.node("labels")),
         *(_position(top, key) for key in ("xcf", "profile", "policies")),

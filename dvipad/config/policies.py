@@ -39,7 +39,7 @@ POLICIES_MAX: Final = 64
 VALUES_MAX: Final = 256
 """Values of one key of a policy."""
 WEIGHT_MAX: Final = 64
-FIGURES: Final = ("weight", "ready", "connections")
+FIGURES: Final = ("weight", "ready", "connections", "tsr", "quality")
 """What a condition may look at."""
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DSCP_MAX: Final = 63

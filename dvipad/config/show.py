@@ -29,10 +29,11 @@ from dvipad.config.node import (
     TablesConfig,
     TimersConfig,
 )
+from dvipad.config.quality import QualityConfig
 from dvipad.config.values import mask_text
 
 _INDENT: Final = "  "
-_Section: TypeAlias = TimersConfig | QueueConfig | TablesConfig | HealthConfig
+_Section: TypeAlias = TimersConfig | QueueConfig | TablesConfig | HealthConfig | QualityConfig
 _PORTS_PER_LINE: Final = 10
 
 
@@ -163,6 +164,7 @@ def show_node(node: NodeConfig) -> str:
     lines += _section("queue", node.queue)
     lines += _section("tables", node.tables)
     lines += _section("health", node.health)
+    lines += _section("quality", node.quality)
     listen = ", ".join(_quoted(str(address)) for address in node.web.listen)
     lines.append(f"web: {{port: {node.web.port}, listen: [{listen}]}}")
     workload = {field.name: getattr(node.workload, field.name) for field in fields(node.workload)}

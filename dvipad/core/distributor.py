@@ -17,6 +17,7 @@ from dvipad.core.effects import (
     RetainConnections,
     SetService,
 )
+from dvipad.core.fitness import SCALED, Fitness
 from dvipad.core.inputs import Adopted, SocketsDumped
 from dvipad.core.membership import Life
 from dvipad.core.methods import BALANCED, Ring
@@ -33,6 +34,8 @@ made them may not have reached the target yet."""
 
 REWEIGH_MS = 1_000
 """Rings follow measured weights at most so often: those of many nodes change at many times."""
+
+_FOLLOWING = MEASURED | SCALED
 
 ISOLATED_MS = 4_000
 """For so long services stay as they are when no peer is heard of any more: a node that is cut off
@@ -62,6 +65,7 @@ class Distributor:
         self._workloads = workloads
         self._weighed = workloads.edition
         self._weighed_ms = -REWEIGH_MS
+        self._alarmed = workloads.alarms
         self._effective = effective
         self._policies = policies
         self._standby = standby
@@ -87,6 +91,10 @@ class Distributor:
     def services_of(self, dvipa: Address) -> Mapping[int, Service]:
         """The same for one DVIPA, by port."""
         return self._services.get(dvipa, {})
+
+    def fitness(self, name: str, dvipa: Address, port: int) -> Fitness:
+        """How well node `name` serves (`dvipa`, `port`), as it is known now."""
+        return self._workloads.fitness(name, dvipa, port)
 
     def policies(self) -> Iterator[tuple[Address, int, PolicyRow]]:
         """Policies of (DVIPA, port) that are in force, in their order."""
@@ -143,7 +151,8 @@ class Distributor:
             return
         policies = self._policies(dvipa)
         weighed = self._weighed if _measured(rows) or _compared(policies) else None
-        grounds = (rows, self._alive, self._dpt.edition(dvipa), weighed, policies)
+        said = (self._dpt.edition(dvipa), weighed, self._alarmed)
+        grounds = (rows, self._alive, *said, policies)
         if self._grounds.get(dvipa) != grounds:
             active = self._standby.of(dvipa)
             wanted = self._dpt.services(dvipa, rows, self._alive, active, policies)
@@ -194,14 +203,18 @@ class Distributor:
     # -- measured weights ---------------------------------------------------------------------
 
     def _reweigh(self) -> None:
-        """Services that follow measured weights are looked at when these changed."""
-        if self._weighed == self._workloads.edition or self._context.now_ms < self._reweigh_due():
+        """Services that follow measured weights are looked at when these changed; all, and at
+        once, when a target ceased to answer or answers again."""
+        alarmed = self._alarmed != self._workloads.alarms
+        early = self._context.now_ms < self._reweigh_due()
+        if not alarmed and (early or self._weighed == self._workloads.edition):
             return
+        self._alarmed = self._workloads.alarms
         self._weighed, self._weighed_ms = self._workloads.edition, self._context.now_ms
         self._waiting.update(
             (dvipa, None)
             for dvipa, services in self._services.items()
-            if _follows(services) or _compared(self._policies(dvipa))
+            if alarmed or _follows(services) or _compared(self._policies(dvipa))
         )
 
     def _reweigh_due(self) -> int:
@@ -360,11 +373,11 @@ class Distributor:
 
 
 def _measured(rows: Iterable[Distribute]) -> bool:
-    return any(row.method in MEASURED for row in rows)
+    return any(row.method in _FOLLOWING for row in rows)
 
 
 def _follows(services: Mapping[int, Service]) -> bool:
-    return any(service.method in MEASURED for service in services.values())
+    return any(service.method in _FOLLOWING for service in services.values())
 
 
 def _compared(policies: Iterable[Policy]) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dvipad.address import Address
 from dvipad.config.model import DistMethod, Distribute, Label, Policy, TargetSpec
+from dvipad.core.fitness import scaled, with_probes
 from dvipad.core.methods import BALANCED, Choice, Ring, comparable, ring
 from dvipad.core.policy import rows_of
 from dvipad.core.policy_rows import PolicyRow
@@ -116,8 +117,10 @@ class Dpt:
         targets = self._targets(row, port, nodes)
 
         def turns(chosen: Iterable[DptRow], stay: Address | None = None) -> Ring:
-            choices = [_choice(each, row.health_switch) for each in chosen if each.ready > 0]
-            return ring(row.method, choices, stay)
+            ready = [each for each in chosen if each.ready > 0]
+            choices = [_choice(each, row) for each in ready]
+            probed = [each.xcf for each in ready if each.fitness.is_probed]
+            return with_probes(ring(row.method, choices, stay), probed)
 
         stay = None if row.auto_switch_back else active
         rules = rows_of(policies, port, turns, targets)
@@ -138,6 +141,7 @@ class Dpt:
                 node.labels,
                 self._metric(row, port, node, weight, source),
                 self._workloads.active(row.dvipa, port, node.xcf),
+                self._workloads.fitness(node.name, row.dvipa, port),
             )
             for (node, spec), listeners, (weight, source) in zip(named, ready, weighed, strict=True)
         )
@@ -180,9 +184,10 @@ def _figure(spare: Spare | None) -> tuple[int, int] | None:
     return None if spare is None else (spare.weight, spare.millicpus)
 
 
-def _choice(row: DptRow, health_switch: bool) -> Choice:
-    fit = row.weight > 0 or not health_switch
-    return Choice(row.xcf, row.weight, row.standby_rank, fit)
+def _choice(target: DptRow, row: Distribute) -> Choice:
+    fit = (target.weight > 0 and target.fitness.tsr > 0) or not row.health_switch
+    weight = scaled(row.method, target.weight, target.fitness)
+    return Choice(target.xcf, weight, target.standby_rank, fit)
 
 
 def covering(distributes: tuple[Distribute, ...], port: int) -> Distribute | None:

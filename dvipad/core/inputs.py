@@ -9,7 +9,7 @@ from dvipad.address import Address
 from dvipad.config.model import Policy, Profile
 from dvipad.core.orders import Orders
 from dvipad.wire.events import HostAnswered, MessageReceived, PeerDown, PeerUp
-from dvipad.wire.messages import Weights
+from dvipad.wire.messages import Quality, Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +189,30 @@ class SeenElsewhere:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What this node has to spare, as measured now (P4)."""
+class Reach:
+    """A target of (`dvipa`, `port`). `tcsr`: percent of the connections sent to it that were
+    completed."""
 
-    weights: Weights
+    name: str
+    dvipa: Address
+    port: int
+    tcsr: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How this node, as a distributor, reaches targets; with those that are not named all is
+    well."""
+
+    rows: tuple[Reach, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What this node measured now: what it has to spare, how its services do (P4), or how it
+    reaches others'."""
+
+    said: Weights | Quality | Reached
 
 
 @dataclass(frozen=True, slots=True)

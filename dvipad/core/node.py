@@ -58,6 +58,7 @@ from dvipad.wire.messages import (
     Message,
     Move,
     NewConn,
+    Quality,
     SrvStat,
     Status,
     TermConn,
@@ -193,8 +194,10 @@ class Node:
                 self.context.troubles = event.troubles
             case SeenElsewhere():
                 self.owners.seen(event.claims)
-            case Measured() | ActiveCounted():
-                self.workloads.noted(event)
+            case Measured():
+                self.workloads.measured(event.said)
+            case ActiveCounted():
+                self.workloads.counted(dict(event.counts))
             case Stalled():
                 self.context.doubting_since_ms = self.context.now_ms
             case StopRequested():
@@ -283,7 +286,7 @@ class Node:
             case Witness():
                 self.context.touched.add(message.dvipa)
                 self.owners.witnessed(name, message)
-            case Weights():
+            case Weights() | Quality():
                 self.workloads.received(name, message)
             case Members():
                 self.owners.reach_changed()

@@ -87,11 +87,16 @@ class Judgement:
 
 
 def judge(policy: Policy, rows: Iterable[DptRow]) -> Judgement:
-    """Apply `policy` to the targets `rows` (Figure 8 of the source, blocks 606 to 616)."""
+    """Apply `policy` to the targets `rows` (Figure 8 of the source, blocks 606 to 616).
+
+    If none that meets it answers, it is as if none met it; these stay among the chosen, for turns
+    leave them out, but for probes.
+    """
     ready = [row for row in rows if row.ready > 0]
     subset = tuple(row for row in ready if holds(policy.subset, row))
     meeting = tuple(row for row in subset if _meets(policy, row))
-    if meeting:
+    answering = any(row.fitness.tsr > 0 for row in meeting)
+    if answering or (meeting and policy.otherwise is Otherwise.REFUSE):
         chosen = meeting
     elif policy.otherwise is Otherwise.REFUSE:
         chosen = ()
@@ -99,7 +104,8 @@ def judge(policy: Policy, rows: Iterable[DptRow]) -> Judgement:
         chosen = tuple(ready)
     else:
         outside = [row for row in ready if row not in subset]
-        chosen = tuple(row for row in outside if _meets(policy, row)) or subset or tuple(outside)
+        best = tuple(row for row in outside if _meets(policy, row))
+        chosen = best + meeting if best else subset or tuple(outside)
     return Judgement(subset, meeting, chosen)
 
 

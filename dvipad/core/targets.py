@@ -7,6 +7,7 @@ from typing import Final
 
 from dvipad.address import Address
 from dvipad.config.model import Label
+from dvipad.core.fitness import WELL, Fitness
 from dvipad.core.workload import Source
 
 CONNECTIONS: Final = "connections"
@@ -19,7 +20,7 @@ class DptRow:
 
     Turns are in the proportion of `weight`, which comes from `source`. `standby_rank`: HOTSTANDBY.
     `metric`: what policies compare, 0-64 of what is measured; `connections`: active ones; None:
-    nothing is known.
+    nothing is known. `fitness`: how well it serves.
     """
 
     name: str
@@ -31,8 +32,15 @@ class DptRow:
     labels: tuple[Label, ...] = ()
     metric: int | None = None
     connections: int | None = None
+    fitness: Fitness = WELL
 
     def figures(self) -> dict[str, int]:
         """What conditions of policies may look at."""
-        figures = {"ready": self.ready, "weight": self.metric, CONNECTIONS: self.connections}
+        figures = {
+            "ready": self.ready,
+            "tsr": self.fitness.tsr,
+            "quality": self.fitness.left,
+            "weight": self.metric,
+            CONNECTIONS: self.connections,
+        }
         return {name: figure for name, figure in figures.items() if figure is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dvipad.address import Address
+from dvipad.core.fitness import WELL, Fitness
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class TargetView:
 
     `weight`: its share of the turns; `source` says where that comes from: configured, base,
     server, announced, default. `standby_rank`: of HOTSTANDBY; `active`: it has turns now.
+    `fitness`: how well it serves.
     """
 
     dvipa: Address
@@ -58,6 +60,7 @@ class TargetView:
     active: bool
     method: str
     offload: bool
+    fitness: Fitness = WELL
 
 
 @dataclass(frozen=True, slots=True)

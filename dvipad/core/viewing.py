@@ -66,6 +66,7 @@ def targets_of(distributor: Distributor, dvipa: Address) -> list[TargetView]:
             row.xcf in service.ring,
             service.method.value,
             service.offload,
+            distributor.fitness(row.name, dvipa, port),
         )
         for port, service in sorted(distributor.services_of(dvipa).items())
         for row in service.rows

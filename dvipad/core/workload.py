@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from typing import Final, assert_never
 
 from dvipad.address import Address
 from dvipad.config.model import DistMethod
 from dvipad.core.context import Context
-from dvipad.core.effects import Broadcast, Send
-from dvipad.core.inputs import ActiveCounted, Measured
-from dvipad.wire.messages import Weights
+from dvipad.core.fitness import WELL, Fitness
+from dvipad.core.inputs import Reached
+from dvipad.core.words import Words
+from dvipad.wire.messages import Quality, Weights
 
 MEASURED: Final = frozenset(
     {DistMethod.BASEWLM, DistMethod.SERVERWLM, DistMethod.TARGCONTROLLED, DistMethod.HOTSTANDBY}
@@ -20,6 +21,8 @@ MEASURED: Final = frozenset(
 """Methods that look at what nodes say of themselves."""
 NO_SCALE: Final = 1
 """In place of a capacity: what an operator announces is not scaled by that of his node."""
+_REACH: Final = ""
+"""In place of a node's name: what this one counts as a distributor."""
 _WILDCARDS: Final[dict[int, Address]] = {4: IPv4Address("0.0.0.0"), 6: IPv6Address("::")}
 
 
@@ -47,88 +50,117 @@ class Spare:
     source: Source
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What a node said, and until when it holds."""
-
-    weights: Weights
-    until_ms: int
-    servers: dict[tuple[Address | None, int], int]
-
-
 class Workloads:
     """Of all nodes, by name, this one included.
 
     What a node said holds as long as it said itself; a node that falls silent about it is one of
-    which nothing is known, and counts in `lapsed`. `edition` grows with each change.
+    which nothing is known, and counts in `lapsed`. `edition` grows with each change, `alarms` when
+    a target ceases to answer, or answers again.
     """
 
     def __init__(self, context: Context) -> None:
-        self._context = context
-        self._told: dict[str, _Told] = {}
+        self._weights = Words[Weights](context, self._weighed)
+        self._quality = Words[Quality](context, self._judged)
+        self._own = context.settings.name
+        self._servers: dict[str, dict[tuple[Address | None, int], int]] = {}
+        self._services: dict[str, dict[tuple[Address, int], Fitness]] = {}
+        self._reach: dict[tuple[str, Address, int], int] = {}
+        self._mute: dict[str, frozenset[tuple[str, Address, int]]] = {}
         self._active: dict[tuple[Address, int, Address], int] = {}
-        self._sent: Weights | None = None
-        self._sent_ms = 0
         self.edition = 0
+        self.alarms = 0
         self.lapsed = 0
 
     # -- this node's own ----------------------------------------------------------------------
 
-    def noted(self, event: Measured | ActiveCounted) -> None:
-        """This node measured itself, or counted its targets' connections."""
-        if isinstance(event, Measured):
-            self._measured(event.weights)
-            return
-        counts = dict(event.counts)
-        self.edition += counts != self._active
-        self._active = counts
+    def measured(self, said: Weights | Quality | Reached) -> None:
+        """This node measured itself, or how it reaches targets."""
+        match said:
+            case Weights():
+                self._weights.say(said)
+            case Quality():
+                self._quality.say(said)
+            case Reached():
+                self._reach = {(each.name, each.dvipa, each.port): each.tcsr for each in said.rows}
+                mute = frozenset(key for key, tcsr in self._reach.items() if tcsr == 0)
+                self._note(_REACH, mute)
+            case _:
+                assert_never(said)
+
+    def counted(self, active: dict[tuple[Address, int, Address], int]) -> None:
+        """This node counted the connections of its targets."""
+        self.edition += active != self._active
+        self._active = active
 
     def active(self, dvipa: Address, port: int, xcf: Address) -> int | None:
         """Active connections of a target, as this node counted them; None: it did not."""
         return self._active.get((dvipa, port, xcf))
 
-    def _measured(self, weights: Weights) -> None:
-        """Others are told what changed, and once before it lapses."""
-        now_ms = self._context.now_ms
-        self.received(self._context.settings.name, weights)
-        if weights != self._sent or now_ms >= self._sent_ms + weights.valid_ms // 2:
-            self._sent, self._sent_ms = weights, now_ms
-            self._context.emit(Broadcast(weights))
-
     def greet(self, name: str) -> None:
         """A session with peer `name` began."""
-        if self._sent is not None:
-            self._context.emit(Send(name, self._sent))
+        self._weights.greet(name)
+        self._quality.greet(name)
 
     # -- everybody's --------------------------------------------------------------------------
 
-    def received(self, name: str, weights: Weights) -> None:
+    def received(self, name: str, said: Weights | Quality) -> None:
         """What node `name` says of itself."""
-        known = self._told.get(name)
-        servers = {(each.address, each.port): each.weight for each in weights.servers}
-        self._told[name] = _Told(weights, self._context.now_ms + weights.valid_ms, servers)
-        if known is None or known.weights != weights:
-            self.edition += 1
+        match said:
+            case Weights():
+                self._weights.received(name, said)
+            case Quality():
+                self._quality.received(name, said)
+            case _:
+                assert_never(said)
+
+    def _weighed(self, name: str, weights: Weights | None) -> None:
+        self.edition += 1
+        servers = () if weights is None else weights.servers
+        self._servers[name] = {(each.address, each.port): each.weight for each in servers}
+
+    def _judged(self, name: str, quality: Quality | None) -> None:
+        services = () if quality is None else quality.services
+        found = {
+            (each.dvipa, each.port): Fitness(each.left, WELL.tcsr, each.cer, each.sef)
+            for each in services
+        }
+        if found != self._services.get(name, {}):
+            self._services[name] = found
+            mute = (key for key, fitness in found.items() if fitness.tsr == 0)
+            self._note(name, frozenset((name, *key) for key in mute))
+
+    def _note(self, who: str, mute: frozenset[tuple[str, Address, int]]) -> None:
+        """Something changed; targets that do not answer, as node `who` says, are these."""
+        self.edition += 1
+        self.alarms += mute != self._mute.get(who, frozenset())
+        self._mute[who] = mute
 
     def forget(self, name: str) -> None:
         """Node `name` is gone."""
-        self.edition += self._told.pop(name, None) is not None
+        self._weights.forget(name)
+        self._quality.forget(name)
+        for kept in (self._servers, self._services, self._mute):
+            kept.pop(name, None)
 
     def expire(self) -> None:
         """What holds no more is forgotten."""
-        now_ms = self._context.now_ms
-        for name in [name for name, told in self._told.items() if told.until_ms <= now_ms]:
-            del self._told[name]
-            self.edition += 1
-            self.lapsed += 1
+        self.lapsed += self._weights.expire()
+        self._quality.expire()
 
     def deadline(self) -> int | None:
         """When `expire` has something to do."""
-        return min((told.until_ms for told in self._told.values()), default=None)
+        dues = (self._weights.deadline(), self._quality.deadline())
+        return min((due_ms for due_ms in dues if due_ms is not None), default=None)
 
     def known(self) -> dict[str, Weights]:
         """What holds now, by node."""
-        return {name: told.weights for name, told in self._told.items()}
+        return self._weights.known()
+
+    def fitness(self, name: str, dvipa: Address, port: int) -> Fitness:
+        """How well node `name` serves (`dvipa`, `port`); what is not known is well."""
+        tcsr = self._reach.get((name, dvipa, port), 100)
+        said = self._services.get(name, {}).get((dvipa, port), WELL)
+        return said if tcsr == said.tcsr else replace(said, tcsr=tcsr)
 
     def spare(self, method: DistMethod, name: str, dvipa: Address, port: int) -> Spare | None:
         """What node `name` has to spare for (`dvipa`, `port`) as `method` sees it; None: unknown.
@@ -136,17 +168,16 @@ class Workloads:
         SERVERWLM, and HOTSTANDBY for its health, look at the server, and at the node when
         nothing is known of the server; BASEWLM at the node, TARGCONTROLLED at its operator's word.
         """
-        told = self._told.get(name)
-        if told is None:
+        said = self._weights.of(name)
+        if said is None:
             return None
-        said = told.weights
         if method is DistMethod.TARGCONTROLLED:
             if said.announced is None:
                 return None
             return Spare(said.announced, NO_SCALE, Source.ANNOUNCED)
         if method is not DistMethod.BASEWLM:
             for address in (dvipa, _WILDCARDS[dvipa.version], None):
-                weight = told.servers.get((address, port))
+                weight = self._servers[name].get((address, port))
                 if weight is not None:
                     return Spare(weight, said.millicpus, Source.SERVER)
         return None if said.host is None else Spare(said.host, said.millicpus, Source.BASE)

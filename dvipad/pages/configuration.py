@@ -15,6 +15,7 @@ from dvipad.config.keywords import Keyword, Unsupported
 from dvipad.config.labels import LABELS_MAX
 from dvipad.config.node import MESH_LIMITS, QUEUE_LIMITS, TABLE_LIMITS, TIMER_LIMITS, parse_node
 from dvipad.config.profile import PARSERS
+from dvipad.config.quality import QUALITY_LIMITS
 from dvipad.config.workload import WORKLOAD_LIMITS
 from dvipad.pages.blocks import Block, Code, Head, Para, Terms
 
@@ -24,6 +25,7 @@ LIMITS: Final = {
         ("timers", TIMER_LIMITS), ("queue", QUEUE_LIMITS), ("tables", TABLE_LIMITS),
         ("health", HEALTH_LIMITS), ("mesh", MESH_LIMITS), ("web", {"port": (1, 65_535)}),
         ("vxlan", {"port": (1, 65_535)}), ("workload", WORKLOAD_LIMITS),
+        ("quality", QUALITY_LIMITS),
     )
     for key, limits in table.items()
 }  # fmt: skip
@@ -40,6 +42,7 @@ SECTIONS: Final = (
     "health",
     "web",
     "workload",
+    "quality",
 )
 
 

@@ -155,6 +155,36 @@ NODE: Final = (
     _counter(
         "workload_looks", "How often the node measured itself; unreadable: and could not", "what"
     ),
+    # Quality of service
+    _gauge(
+        "service_quality",
+        "How this node's services did in the last interval, those with connections. Of the "
+        "segments sent: loss, timeouts. queue: part of the listener's queue that is full; use: of "
+        "quality.connections. cer: of the handshakes, completed; sef: of the connections, "
+        "accepted; left: of the weight, after the cuts",
+        "dvipa",
+        "port",
+        "what",
+    ),
+    _gauge(
+        "service_round_trip_seconds",
+        "Median of TCP's own measurement, of connections of the service",
+        "dvipa",
+        "port",
+    ),
+    _gauge(
+        "target_fitness",
+        "How well a target answers: tsr, and its parts tcsr, cer, sef; left: of its weight, after "
+        "the cuts for loss. Only where something is not 1, and only on the DVIPA's owner",
+        *_ROW,
+        "what",
+    ),
+    _counter(
+        "quality_looks",
+        "Looks at services; connections that were looked at; cut_short: there were more. Readings "
+        "that were left out: unreadable, backwards, no_info, no_timeouts (before Linux 6.7)",
+        "what",
+    ),
     # SYNs
     _counter(
         "syn_choices",

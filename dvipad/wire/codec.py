@@ -50,12 +50,14 @@ TYPES: Final[dict[int, type[Message]]] = {
     10: messages.Witness,
     11: messages.Weights,
     12: messages.Status,
+    14: messages.Quality,
 }
 """Numbers of the messages; a number is never used for anything else."""
 _NUMBERS: Final = {kind: number for number, kind in TYPES.items()}
 SINCE: Final[dict[tuple[type, str], int]] = {
     (messages.Weights, ""): 2,
     (messages.Status, ""): 2,
+    (messages.Quality, ""): 2,
     (messages.VipaList, "policies"): 2,
     (messages.VipaList, "labels"): 2,
 }
@@ -78,6 +80,11 @@ _RANGES: Final[dict[tuple[type, str], tuple[int, int]]] = {
     (messages.Weights, "host"): (0, messages.MAX_WEIGHT),
     (messages.Weights, "millicpus"): (1, MAX_MILLICPUS),
     (messages.Weights, "announced"): (0, messages.MAX_WEIGHT),
+    (messages.ServiceQuality, "port"): (1, MAX_PORT),
+    **dict.fromkeys(
+        ((messages.ServiceQuality, name) for name in ("left", "cer", "sef", "queue")), (0, 100)
+    ),
+    **dict.fromkeys(((messages.ServiceQuality, name) for name in ("loss", "timeouts")), (0, 1000)),
     (PortRange, "first"): (1, MAX_PORT),
     (PortRange, "last"): (1, MAX_PORT),
     (Prefix, "length"): (0, 128),

@@ -264,6 +264,38 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceQuality:
+    """How connections of (`dvipa`, `port`) do on their target, in its last interval (P4).
+
+    `left`: percent of a weight that ratios leave. `cer`: percent of the requests that reached it
+    whose handshake was completed; `sef`: percent of the connections that its server had to accept
+    that it did. Ratios: `loss` and `timeouts` per mille of the segments sent; `use`: percent of the
+    connections that it is built for; `queue`: percent of its listeners' queue that is full;
+    `round_trip_us`: median. None: not known.
+    """
+
+    dvipa: Address
+    port: int
+    left: int = 100
+    cer: int = 100
+    sef: int = 100
+    loss: int = 0
+    timeouts: int = 0
+    queue: int = 0
+    use: int | None = None
+    round_trip_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Quality of service, and responsiveness, of the sender's services; what was said before holds
+    no more, and this for `valid_ms`. All is well with those that it does not name."""
+
+    valid_ms: int
+    services: tuple[ServiceQuality, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What operators want to know of the sender: its release, and its troubles.
 
@@ -287,4 +319,5 @@ Message: TypeAlias = (
     | Witness
     | Weights
     | Status
+    | Quality
 )

@@ -100,6 +100,7 @@ def scene(folder: Path) -> Iterator[Scene]:
             targets=2,
             clients=2,
             ports=(PORT,),
+            settings={"quality": {"interval_ms": 1000}},
             host_settings={
                 "lb1": {"tables": {"established": ROOM}},
                 "t2": {"paths": {"state": str(disk)}},

@@ -91,7 +91,12 @@ def test_floods_and_strangers(made: Scene) -> None:
 
 
 def test_targets_that_are_lost(made: Scene) -> None:
-    """A server ends, then the other one."""
+    """A server hangs; it ends, then the other one."""
+    hung = made.servers["t1"].process.pid
+    os.kill(hung, signal.SIGSTOP)
+    made.fires("DvipadTargetMute")
+    os.kill(hung, signal.SIGCONT)
+    made.calm()
     made.servers["t1"].stop()
     made.fires("DvipadTargetLost")
     made.servers["t2"].stop()

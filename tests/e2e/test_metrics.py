@@ -88,12 +88,16 @@ def test_connections_packets_and_roles_are_told(make_cluster: MakeCluster, famil
         told = {name for name, _labels in active}
         missing = [each.name for each in FAMILIES if not any(n.startswith(each.name) for n in told)]
         # Weights are told where they differ, those of servers where these have cgroups, announced
-        # ones where an operator does, events of the mesh once there are some.
+        # ones where an operator does, events of the mesh once there are some. Services are watched
+        # where they are, and targets while something is not well.
         assert set(missing) <= {
             "dvipad_target_weight",
             "dvipad_server_weight",
             "dvipad_node_announced_weight",
             "dvipad_mesh_events_total",
+            "dvipad_service_quality",
+            "dvipad_service_round_trip_seconds",
+            "dvipad_target_fitness",
         }
 
 

@@ -7,6 +7,7 @@ import pytest
 from dvipad.adapters.bpf.counting import Traffic
 from dvipad.adapters.bpf.plane import REOPENED_NS, DataPlane
 from dvipad.adapters.bpf.tally import ENDED_MAX
+from dvipad.core.policy_rows import PolicyRow
 from tests.e2e.plane_network import REDIRECT, Bench, frame
 from tests.e2e.plane_packets import DVIPA, OWN, PORT, TARGETS, four, from_client, key, serve
 from tests.e2e.plane_packets import own as owned
@@ -74,6 +75,27 @@ def test_new_active_and_ended_are_told_by_row(four: Bench, monkeypatch: pytest.M
     assert census(plane) == [1, 3, 0]
     plane.remove_service(DVIPA[4], PORT)
     assert plane.tally.rows(ROWS).chosen == [0, 0, 0]
+
+
+@pytest.mark.parametrize("policies", [(), (PolicyRow("all", ring=TARGETS[4]),)])
+def test_connections_whose_client_answered_are_counted(
+    four: Bench, policies: tuple[PolicyRow, ...]
+) -> None:
+    """Whoever chose them; a repeated packet, or a connection that was learnt, is none."""
+    owned(four)
+    four.plane.set_service(DVIPA[4], PORT, TARGETS[4], policies=policies)
+    for port in range(1, 7):
+        four.ingress(*from_client(4, "S", port=port))
+    for port in (1, 1, 3):
+        four.ingress(*from_client(4, "A", port=port))
+    four.plane.insert_connections(B, b"", key(4, 99))
+    four.ingress(*from_client(4, "A", port=99))
+    reached = four.plane.distribution.reached
+    assert reached(ROWS) == [(3, 2), (3, 0), (0, 0)]
+    four.plane.set_service(DVIPA[4], PORT, TARGETS[4])
+    assert reached(ROWS) == [(3, 2), (3, 0), (0, 0)], "a policy's count becomes its service's"
+    four.plane.remove_service(DVIPA[4], PORT)
+    assert reached(ROWS) == [(0, 0)] * 3
 
 
 def test_ipv6_is_counted_too(four: Bench) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from dvipad.core import distributor
 from dvipad.core.inputs import Measured
-from dvipad.wire.messages import MAX_WEIGHT, ServerWeight, Weights
+from dvipad.wire.messages import MAX_WEIGHT, Quality, ServerWeight, ServiceQuality, Weights
 
 if TYPE_CHECKING:
     from .world import Host, World
@@ -36,7 +36,23 @@ class Workloads:
         self._due_ms = self._world.loop.now_ms + INTERVAL_MS
         for host in self._world.hosts.values():
             if host.daemon is not None and self._random.randrange(100) >= SILENT_PERCENT:
-                host.daemon.later(0, partial(Measured, self._weights(host)))
+                for said in (self._weights(host), self._quality(host)):
+                    host.daemon.later(0, partial(Measured, said))
+
+    def _quality(self, host: Host) -> Quality:
+        """Never 0, for the same reason."""
+
+        def percent() -> int:
+            return self._random.randint(1, 100)
+
+        return Quality(
+            HOLDS_MS,
+            tuple(
+                ServiceQuality(each.address, each.port, percent(), percent(), percent())
+                for each in host.plan.listeners
+                if each.address is not None and self._random.random() < 0.5
+            ),
+        )
 
     def _weights(self, host: Host) -> Weights:
         """Never 0: the rules expect that every target gets connections."""

@@ -50,6 +50,7 @@ from dvipad.config.node import (
     VxlanConfig,
 )
 from dvipad.config.policies import DSCP_MAX, FIGURES, WEIGHT_MAX
+from dvipad.config.quality import QUALITY_LIMITS, QualityConfig
 from dvipad.config.values import network_of
 from dvipad.config.web import WebConfig
 from dvipad.config.words import Direct, Quorum, Tunnel, Xdp
@@ -236,6 +237,7 @@ def nodes(draw: st.DrawFn) -> NodeConfig:
         draw(st.sampled_from(Xdp)),
         draw(_webs),
         draw(_workloads),
+        draw(st.builds(QualityConfig, **_numbers(QUALITY_LIMITS))),
         draw(st.none() | _paths),
         draw(_labels),
     )

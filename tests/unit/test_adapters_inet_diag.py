@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import struct
+from collections.abc import Iterator
+from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address
-from socket import AF_INET, AF_INET6
+from socket import AF_INET, AF_INET6, create_connection, create_server
 from typing import Literal
 
 import pytest
@@ -19,7 +21,9 @@ from dvipad.adapters.inet_diag import (
     listener_key,
     parse,
     request,
+    sample,
 )
+from dvipad.adapters.tcp_info import flow_of
 from dvipad.address import Address, pack
 
 VERSIONS: st.SearchStrategy[Literal[4, 6]] = st.sampled_from([4, 6])
@@ -81,10 +85,10 @@ def test_interrupted_and_refused() -> None:
 
 
 def test_request_filters_in_the_kernel() -> None:
-    plain = request(AF_INET, frozenset({State.LISTEN}), None)
+    plain = request(AF_INET, frozenset({State.LISTEN}), ())
     assert len(plain) == 16 + 56
     assert struct.unpack_from("=I", plain, 20) == (1 << State.LISTEN,)
-    filtered = request(AF_INET6, frozenset({State.LISTEN}), IPv4Address("192.0.2.1"))
+    filtered = request(AF_INET6, frozenset({State.LISTEN}), (IPv4Address("192.0.2.1"),))
     assert filtered.endswith(IPv4Address("192.0.2.1").packed)
     assert len(filtered) == struct.unpack_from("=I", filtered)[0]
 
@@ -95,3 +99,55 @@ def test_kernel_answers() -> None:
         assert all(count > 0 for count in diag.listeners().values())
     finally:
         diag.close()
+
+
+NOBODY = IPv4Address("192.0.2.1")
+LOOPBACKS: tuple[Address, ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
+
+
+@pytest.fixture
+def queued() -> Iterator[dict[int, Address]]:
+    """By port: listeners on both loopbacks, each with a connection that nobody accepts."""
+    with ExitStack() as stack:
+        ports = {}
+        for address in LOOPBACKS:
+            family = AF_INET if address.version == 4 else AF_INET6
+            where = (str(address), 0)
+            server = stack.enter_context(create_server(where, family=family, backlog=7))
+            stack.enter_context(create_connection(server.getsockname()[:2]))
+            ports[server.getsockname()[1]] = address
+        yield ports
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        (LOOPBACKS, LOOPBACKS),
+        ((NOBODY, *LOOPBACKS, NOBODY), LOOPBACKS),
+        ((NOBODY, LOOPBACKS[0]), LOOPBACKS[:1]),
+        ((IPv6Address("2001:db8::1"), LOOPBACKS[1]), LOOPBACKS[1:]),
+        ((NOBODY,), ()),
+        ((), LOOPBACKS),
+    ],
+)
+def test_the_kernel_lists_connections_of_some_addresses(
+    queued: dict[int, Address], asked: tuple[Address, ...], found: tuple[Address, ...]
+) -> None:
+    rows, whole = sample(frozenset({State.ESTABLISHED}), asked, 1_000_000, info=True)
+    ours = [row for row in rows if int.from_bytes(row.local_port, "big") in queued]
+    assert whole and sorted(row.local_packed() for row in ours) == sorted(map(pack, found))
+    assert all(flow_of(row.info) is not None for row in ours)
+
+
+def test_a_sample_ends_when_there_is_enough_of_it(queued: dict[int, Address]) -> None:
+    rows, whole = sample(frozenset({State.ESTABLISHED}), (), 0)
+    assert (rows, whole) == ([], False)
+
+
+def test_queues_of_listeners(queued: dict[int, Address]) -> None:
+    diag = InetDiag()
+    try:
+        found = {key: (row.waiting, row.room) for key, row in diag.listening(queued)}
+    finally:
+        diag.close()
+    assert found == {(address, port): (1, 7) for port, address in queued.items()}

@@ -12,6 +12,7 @@ from dvipad.config.errors import ConfigError, Problem, Severity
 from dvipad.config.health import HealthConfig
 from dvipad.config.model import Profile
 from dvipad.config.node import MeshConfig, NodeConfig, Peer, TimersConfig, parse_node
+from dvipad.config.quality import QualityConfig
 from dvipad.config.web import WebConfig
 from dvipad.config.words import Direct, Tunnel, Xdp
 from dvipad.config.workload import WorkloadConfig
@@ -41,6 +42,7 @@ def test_everything_can_be_said() -> None:
         "health: {enabled: True, rejoin: false, clear_ms: 5}\nxdp: Native\ndirect: off\n"
         "web: {port: 80, listen: ['::', 192.0.2.11]}\n"
         "workload: {interval_ms: 1000, cgroup: /a.slice/b, cpu_percent: 40, weight: 0}\n"
+        "quality: {interval_ms: 1000, loss_cut_percent: 0, connections: 500}\n"
     )
     parsed = parse_node(text, "n.yaml", Path("/etc"))
     assert not parsed.problems
@@ -57,6 +59,7 @@ def test_everything_can_be_said() -> None:
     assert node.health == HealthConfig(rejoin=False, clear_ms=5)
     assert node.web == WebConfig(80, (ip_address("::"), ip_address("192.0.2.11")))
     assert node.workload == WorkloadConfig(1000, "/a.slice/b", 40, 0)
+    assert node.quality == QualityConfig(1000, loss_cut_percent=0, connections=500)
     assert (node.xdp, node.direct) == (Xdp.NATIVE, Direct.OFF)
     assert (node.tunnel, node.profile, node.timers.dead_ms) == (Tunnel.GRE, Path("/etc/p/x"), 900)
 
@@ -99,6 +102,9 @@ def test_one_seed_peer_needs_no_list() -> None:
         ("workload: {cgroup: /a/../b}", 20, "cgroup is not valid"),
         ("workload: {cpu_percent: 0}", 25, "cpu_percent is not"),
         ("workload: {weight: 65}", 20, "weight is not"),
+        ("quality: {interval_ms: 999}", 24, "interval_ms is not"),
+        ("quality: {loss_per_mille: 0}", 27, "loss_per_mille is not"),
+        ("quality: {loss_most_percent: NaN}", 30, "loss_most_percent is not"),
         ("web: {listen: everywhere}", 15, "listen is not valid"),
         ("web: {port: 0}", 13, "port is not such a number"),
         ("timers: {heartbeat: 5}", 10, "unknown key"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from ipaddress import ip_address
+
+import pytest
 
 from dvipad.adapters.lanes import NewestList
 from dvipad.config.model import (
@@ -21,6 +24,7 @@ from dvipad.config.model import (
 )
 from dvipad.core.distributor import REWEIGH_MS
 from dvipad.core.effects import SetService
+from dvipad.core.fitness import PROBED
 from dvipad.core.inputs import (
     ActiveCounted,
     ListenersChanged,
@@ -28,13 +32,22 @@ from dvipad.core.inputs import (
     MinuteCame,
     PoliciesChanged,
     ProfileChanged,
+    Reach,
+    Reached,
 )
 from dvipad.core.policy_rows import PolicyRow
 from dvipad.versions import NEWEST
 from dvipad.wire.codec import decode, encode
 from dvipad.wire.events import DownReason
 from dvipad.wire.framing import FrameDecoder
-from dvipad.wire.messages import VipaEntry, VipaList, Weights, policy_sets
+from dvipad.wire.messages import (
+    Quality,
+    ServiceQuality,
+    VipaEntry,
+    VipaList,
+    Weights,
+    policy_sets,
+)
 from tests.unit_core_cluster import DVIPA, PROFILES, XCF, Cluster, cluster
 
 RACK_A = Policy("rack a", Match(), Subset(labels=(Label("rack", "a"),)))
@@ -154,6 +167,47 @@ def test_a_subset_follows_what_is_measured() -> None:
         made.settle()
         made.pass_time(made.now_ms + 2 * REWEIGH_MS)
         assert rows(made, "lb1") == [("rack a", expected)]
+
+
+def test_a_subset_follows_how_targets_answer() -> None:
+    made = cluster()
+    good = Subset(
+        conditions=(
+            Condition("tsr", Comparison.AT_LEAST, 50),
+            Condition("quality", Comparison.MORE, 75),
+        )
+    )
+    made.feed("lb1", PoliciesChanged((replace(RACK_A, subset=good, otherwise=Otherwise.REFUSE),)))
+    assert rows(made, "lb1") == [("rack a", ["t1", "t2"])]
+    for parts, expected in (
+        ({"cer": 49}, ["t2"]),
+        ({"left": 75}, ["t2"]),
+        ({"sef": 50}, ["t1", "t2"]),
+    ):
+        service = ServiceQuality(DVIPA, 80, **parts)
+        made.feed("t1", Measured(Quality(60_000, (service,))))
+        made.settle()
+        made.pass_time(made.now_ms + 2 * REWEIGH_MS)
+        assert rows(made, "lb1") == [("rack a", expected)]
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "expected"),
+    [
+        (Otherwise.ANY, {"t1": 1, "t2": PROBED - 1}),
+        (Otherwise.BEST_OUTSIDE, {"t1": 1, "t2": PROBED - 1}),
+        (Otherwise.REFUSE, {"t1": 1}),
+    ],
+)
+def test_a_subset_that_does_not_answer_is_probed(
+    otherwise: Otherwise, expected: dict[str, int]
+) -> None:
+    made = cluster()
+    one = replace(RACK_A, subset=Subset(nodes=("t1",)), otherwise=otherwise)
+    made.feed("lb1", PoliciesChanged((one,)))
+    made.feed("lb1", Measured(Reached((Reach("t1", DVIPA, 80, 0),))))
+    (row,) = made.nodes["lb1"].distributor.services_of(DVIPA)[80].policies
+    assert Counter(row.ring) == {XCF[name]: turns for name, turns in expected.items()}
 
 
 def test_a_threshold_is_of_the_weight_that_turns_go_by() -> None:

@@ -194,6 +194,12 @@ CASES = {
             f'dvipad_target_listeners{{{NODE},{VIPA},port="80",target="t2"}}': values(1, 0),
         }
     ),
+    "DvipadTargetMute": Case(
+        {
+            f'dvipad_target_fitness{{{NODE},{VIPA},port="80",target="t1",what="{what}"}}': series
+            for what, series in (("tsr", values(1, 0)), ("sef", values(0, 0)))
+        }
+    ),
     "DvipadNoTarget": Case(
         OWNED | {f'dvipad_target_listeners{{{NODE},{VIPA},port="80",target="t1"}}': values(1, None)}
     ),

@@ -23,6 +23,7 @@ ROW = {
     "offload": False,
     "total": 12,
     "connections": None,
+    "fitness": {"left": 100, "tcsr": 100, "cer": 100, "sef": 100},
 }
 
 
@@ -60,6 +61,12 @@ def test_roles_of_hot_standby(rank: int, active: bool, ready: int, kind: str, fl
 def test_active_connections_where_they_count() -> None:
     assert "ActiveConn" not in text()
     assert "  ActiveConn: 0000000034\n" in text(method="LEASTCONN", connections=34)
+
+
+def test_how_a_target_answers_and_what_is_left_of_its_weight() -> None:
+    assert "TSR: 100\n  TCSR: 100  CER: 100  SEF: 100  W/Q: 07\n" in text()
+    cut = text(weight=40, fitness={"left": 25, "tcsr": 100, "cer": 75, "sef": 100})
+    assert "TSR: 075\n  TCSR: 100  CER: 075  SEF: 100  W/Q: 10\n" in cut
 
 
 def test_offload_is_a_flag() -> None:

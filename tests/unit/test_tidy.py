@@ -26,7 +26,10 @@ PURE_MODULES = {
 }  # fmt: skip
 """What `core` and `wire` may import of the standard library: no I/O, no clock, no chance."""
 
-PURE_AGENTS = [f"agents/{name}.py" for name in ("formula", "steady", "proc", "snapshot")]
+PURE_AGENTS = [
+    f"agents/{name}.py"
+    for name in ("formula", "steady", "proc", "snapshot", "quality", "responsiveness")
+]
 
 LAYERS = {
     "config": ("dvipad.address", "dvipad.versions", "dvipad.config"),

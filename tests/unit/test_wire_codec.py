@@ -31,7 +31,9 @@ from dvipad.wire.messages import (
     Move,
     NewConn,
     PortStatus,
+    Quality,
     ServerWeight,
+    ServiceQuality,
     SrvStat,
     Status,
     TermConn,
@@ -44,6 +46,8 @@ addresses = st.ip_addresses()
 ports = st.integers(1, 65535)
 numbers = st.integers(0, MAX_NUMBER)
 weights = st.integers(0, 64)
+percentages = st.integers(0, 100)
+permilles = st.integers(0, 1000)
 texts = st.text(st.characters(codec="utf-8"), max_size=30).filter(str.isprintable)
 batches = st.integers(0, 5).flatmap(lambda n: st.binary(min_size=36 * n, max_size=36 * n))
 members = st.builds(Member, name=texts, xcf=addresses, port=ports)
@@ -117,6 +121,25 @@ any_message: st.SearchStrategy[Message] = st.one_of(
         announced=st.none() | weights,
     ),
     st.builds(Status, release=texts, troubles=tuples(texts)),
+    st.builds(
+        Quality,
+        valid_ms=numbers,
+        services=tuples(
+            st.builds(
+                ServiceQuality,
+                addresses,
+                ports,
+                percentages,
+                percentages,
+                percentages,
+                permilles,
+                permilles,
+                percentages,
+                st.none() | numbers,
+                st.none() | numbers,
+            )
+        ),
+    ),
 )
 
 

@@ -74,6 +74,7 @@ MAPS: Final = (
     "sent",
     "totals",
     "active",
+    "completed",
     "budget",
     "answers",
     "counters",

@@ -243,6 +243,14 @@ class ServiceTable:
             found[at] += sum(map(self._total, more))
         return found
 
+    def reached(self, rows: Iterable[tuple[Address, int, Address]]) -> list[tuple[int, int]]:
+        """Of each of `rows`: connections chosen, and those whose client answered the target."""
+        cells = ([cell for cell in self._cells_for(*row) if cell >= 0] for row in rows)
+        return [
+            (sum(map(self._total, each)), sum(self.slots.completed[cell] for cell in each))
+            for each in cells
+        ]
+
     def _first_cells(self) -> list[int]:
         if min(self._cells, default=-1) < 0:
             return [0 if cell < 0 else self._total(cell) for cell in self._cells]

@@ -15,7 +15,7 @@ from dvipad.adapters.bpf.maps import Map
 from dvipad.address import Address
 
 _TOTAL_SIZE: Final = 8
-_ROWS: Final = ("totals", "active")
+_ROWS: Final = ("totals", "completed", "active")
 """Maps with a row for each slot: a number for each target."""
 
 
@@ -33,11 +33,11 @@ class Slots:
     worker."""
 
     def __init__(self, maps: dict[str, Map]) -> None:
-        names = ("cursors", "totals", "active", "refused")
+        names = ("cursors", "refused", *_ROWS)
         self._memory = {name: maps[name].memory() for name in names}
         self._cursors = (ctypes.c_uint64 * SERVICES_MAX).from_buffer(self._memory["cursors"])
         self._refused = (Refused * SERVICES_MAX).from_buffer(self._memory["refused"])
-        self.totals, self.active = (Numbers(self._memory[name]) for name in _ROWS)
+        self.totals, self.completed, self.active = (Numbers(self._memory[row]) for row in _ROWS)
         self._free: list[int] = list(range(SERVICES_MAX - 1, -1, -1))
         self._holders: dict[int, tuple[Holder, int]] = {}
         self.edition = 0
@@ -72,6 +72,8 @@ class Slots:
                 count = self.total(slot, index)
                 if count:
                     self.totals.add(heir * TARGETS_MAX + index, count)
+                    done = self.completed.view[slot * TARGETS_MAX + index]
+                    self.completed.add(heir * TARGETS_MAX + index, done)
         del self._holders[slot]
         self._free.append(slot)
         self.edition += 1
