@@ -247,7 +247,7 @@ class ServiceTable:
         """Of each of `rows`: connections chosen, and those whose client answered the target."""
         cells = ([cell for cell in self._cells_for(*row) if cell >= 0] for row in rows)
         return [
-            (sum(map(self._total, each)), sum(self.slots.completed[cell] for cell in each))
+            (sum(map(self._total, each)), sum(self.slots.completed.view[cell] for cell in each))
             for each in cells
         ]
 
