@@ -55,6 +55,7 @@ TESTS: Final = (
     *(f"{_TAKEOVER}[{each}]" for each in _TAKEOVERS),
     "tests/e2e/test_plane_policies.py::test_a_refusal_is_the_rst_of_tcp",
     "tests/e2e/test_plane_policies.py::test_a_policy_comes_before_the_ring",
+    "tests/e2e/test_plane_balance.py::test_a_policy_counts_what_its_service_has",
     f"tests/e2e/test_distribution.py::test_{_ROUND_ROBIN}[ipip-v4]",
     "tests/e2e/test_crashes.py::test_under_load_nothing_fails[kill_worker]",
     "tests/e2e/test_rules.py",
