@@ -27,7 +27,7 @@ from dvipad.versions import GREETING, NEWEST
 from dvipad.wire.codec import TYPES
 from dvipad.wire.errors import RemoteProtocolError
 from dvipad.wire.framing import PREFIX_SIZE, Frame, FrameDecoder
-from dvipad.wire.messages import Heartbeat, Weights
+from dvipad.wire.messages import Heartbeat, Quality, Weights
 from tests.sim.lan import Lan, MeshLan, MeshPort
 from tests.sim.scenario import HostPlan, Scenario
 from tests.sim.traffic import Connection, Phase
@@ -54,6 +54,7 @@ SEED_STEP: Final = 3
 CLOCK_STEP_MS: Final = 777
 """No two hosts have the same clock."""
 HEARTBEAT: Final = Heartbeat.__name__
+BY_THE_CLOCK: Final = (Weights.__name__, Quality.__name__)
 LOOK_MS: Final = 1
 
 
@@ -137,7 +138,7 @@ class CountedMesh(MeshLan):
         decoder.feed(data)
         while (frame := _next_frame(decoder)) is not None:
             kind = TYPES[frame.kind].__name__
-            if kind == Weights.__name__:  # by the clock, not by what happens
+            if kind in BY_THE_CLOCK:  # not by what happens
                 continue
             self._kinds[kind] += 1
             if kind != HEARTBEAT:

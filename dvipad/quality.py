@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from dvipad.daemon import Daemon
 
 CONNECTIONS_MAX: Final = 4_096
-"""Connections that are looked at in an interval: 10 µs each. What all others lost is known when
-they are over."""
+"""Connections that are looked at in an interval. What all others lost is known when they are
+over."""
 HALF_OPEN_MAX: Final = 4_096
 FILTERED_MAX: Final = 64
 """DVIPAs that the kernel is asked for by their addresses; with more it lists all sockets."""
