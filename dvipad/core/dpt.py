@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dvipad.address import Address
 from dvipad.config.model import DistMethod, Distribute, Label, Policy, TargetSpec
 from dvipad.core.methods import Choice, Ring, comparable, ring
 from dvipad.core.policy import rows_of
 from dvipad.core.policy_rows import PolicyRow
+from dvipad.core.preferring import NOBODY, Best
+from dvipad.core.source import Source
 from dvipad.core.targets import DptRow
-from dvipad.core.workload import MEASURED, Source, Spare, Workloads
+from dvipad.core.workload import MEASURED, Spare, Workloads
 from dvipad.wire.messages import SrvStat
 
 
@@ -26,13 +28,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """(DVIPA, port): its targets, the turns they take, and the policies that come before these."""
+    """(DVIPA, port): its targets, the turns they take, the policies that come before these, and
+    the best of the targets."""
 
     method: DistMethod
     offload: bool
     rows: tuple[DptRow, ...]
     ring: Ring
     policies: tuple[PolicyRow, ...] = ()
+    best: Best = NOBODY
 
 
 class Dpt:
@@ -104,7 +108,7 @@ class Dpt:
         before: Ring,
         policies: Sequence[Policy],
     ) -> Service:
-        targets = self._targets(row, port, nodes)
+        targets = self._preferred(row.dvipa, port, self._targets(row, port, nodes))
 
         def turns(chosen: Iterable[DptRow], stay: Address | None = None) -> Ring:
             choices = [_choice(each, row.health_switch) for each in chosen if each.ready > 0]
@@ -112,7 +116,19 @@ class Dpt:
 
         stay = before[0] if before and not row.auto_switch_back else None
         rules = rows_of(policies, port, turns, targets)
-        return Service(row.method, row.offload, targets, turns(targets, stay), rules)
+        best = self._workloads.preferences.best(row.dvipa, port, targets)
+        return Service(row.method, row.offload, targets, turns(targets, stay), rules, best)
+
+    def _preferred(self, dvipa: Address, port: int, rows: tuple[DptRow, ...]) -> tuple[DptRow, ...]:
+        """The targets `rows` with weights by the preference for the service, if there is one."""
+        weights = self._workloads.preferences.weigh(dvipa, port, rows)
+        if weights is None:
+            return rows
+        found = [weights.get(row.name, (0, Source.DEFAULT)) for row in rows]
+        return tuple(
+            replace(row, weight=weight, source=source, metric=weight)
+            for row, (weight, source) in zip(rows, found, strict=True)
+        )
 
     def _targets(self, row: Distribute, port: int, nodes: list[Candidate]) -> tuple[DptRow, ...]:
         named = [(node, spec) for node in nodes if (spec := target_spec(row, node.xcf))]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from dvipad.address import Address
-from dvipad.config.model import Policy, Profile
+from dvipad.config.model import Policy, Preference, Profile
 from dvipad.core.orders import Orders
 from dvipad.wire.events import HostAnswered, MessageReceived, PeerDown, PeerUp
 from dvipad.wire.messages import Weights
@@ -195,6 +195,32 @@ class Measured:
     weights: Weights
 
 
+class OfStatus:
+    """What the status file says, or its status objects do."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PreferencesChanged(OfStatus):
+    """The node's preferences are these from now on (S3)."""
+
+    preferences: tuple[Preference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FiguresRead(OfStatus):
+    """What the status objects of this node read (S1).
+
+    `names` and `values`: as in `NodeFigures`. `failing`: instances that are down, by the DVIPA
+    that they serve (None: all) and the port.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[int | None, ...]
+    failing: frozenset[tuple[Address | None, int]]
+
+
 @dataclass(frozen=True, slots=True)
 class StopRequested:
     """Leave the cluster cleanly: give DVIPAs to their backups, then end."""
@@ -225,5 +251,7 @@ Input: TypeAlias = (
     | ConnectionsCounted
     | TroublesChanged
     | Measured
+    | PreferencesChanged
+    | FiguresRead
     | StopRequested
 )

@@ -14,6 +14,7 @@ from dvipad.core.inputs import (
     ListenersChanged,
     Measured,
     MinuteCame,
+    OfStatus,
     SocketsDumped,
     Stalled,
 )
@@ -38,6 +39,7 @@ def touches_itself(event: Input) -> bool:
         | ListenersChanged
         | Measured
         | MinuteCame
+        | OfStatus
         | Stalled,
     )
 

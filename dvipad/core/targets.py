@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dvipad.address import Address
 from dvipad.config.model import Label
-from dvipad.core.workload import Source
+from dvipad.core.source import Source
 
 
 @dataclass(frozen=True, slots=True)

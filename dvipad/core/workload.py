@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
@@ -11,7 +10,11 @@ from dvipad.address import Address
 from dvipad.config.model import DistMethod
 from dvipad.core.context import Context
 from dvipad.core.effects import Broadcast, Send
-from dvipad.wire.messages import Weights
+from dvipad.core.figures import FigureTable, Reporter
+from dvipad.core.inputs import FiguresRead, OfStatus, PreferencesChanged
+from dvipad.core.preferring import Preferences
+from dvipad.core.source import Source
+from dvipad.wire.messages import Figures, Weights
 
 MEASURED: Final = frozenset(
     {DistMethod.BASEWLM, DistMethod.SERVERWLM, DistMethod.TARGCONTROLLED, DistMethod.HOTSTANDBY}
@@ -20,21 +23,6 @@ MEASURED: Final = frozenset(
 NO_SCALE: Final = 1
 """In place of a capacity: what an operator announces is not scaled by that of his node."""
 _WILDCARDS: Final[dict[int, Address]] = {4: IPv4Address("0.0.0.0"), 6: IPv6Address("::")}
-
-
-class Source(Enum):
-    """Where the weight of a target comes from."""
-
-    CONFIGURED = "configured"
-    """WEIGHT of the profile."""
-    BASE = "base"
-    """Its node has so much to spare."""
-    SERVER = "server"
-    """Its server has."""
-    ANNOUNCED = "announced"
-    """Its operator says so."""
-    DEFAULT = "default"
-    """Nothing is known of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +47,8 @@ class Workloads:
     """Of all nodes, by name, this one included.
 
     What a node said holds as long as it said itself; a node that falls silent about it is one of
-    which nothing is known, and counts in `lapsed`. `edition` grows with each change.
+    which nothing is known, and counts in `lapsed`. `figures`, `preferences`: what status objects
+    say of the nodes, and what this one makes of it.
     """
 
     def __init__(self, context: Context) -> None:
@@ -67,8 +56,16 @@ class Workloads:
         self._told: dict[str, _Told] = {}
         self._sent: Weights | None = None
         self._sent_ms = 0
-        self.edition = 0
+        self._changes = 0
         self.lapsed = 0
+        self.figures = FigureTable(context)
+        self.preferences = Preferences(self.figures)
+        self._reporter = Reporter(context)
+
+    @property
+    def edition(self) -> int:
+        """It grows with each change."""
+        return self._changes + self.preferences.edition
 
     # -- this node's own ----------------------------------------------------------------------
 
@@ -82,8 +79,33 @@ class Workloads:
 
     def greet(self, name: str) -> None:
         """A session with peer `name` began."""
+        self.figures.greet(name)
+        self._reporter.greet(name)
         if self._sent is not None:
             self._context.emit(Send(name, self._sent))
+
+    # -- status objects -----------------------------------------------------------------------
+
+    def of_status(self, event: OfStatus) -> None:
+        """What the status file of this node says, or its status objects read."""
+        match event:
+            case PreferencesChanged():
+                self.preferences.follow(event.preferences)
+                self._context.touched.everything()
+            case FiguresRead():
+                own = self._context.settings.name
+                self.figures.heard(own, self._reporter.read(event))
+                if event.failing != self._context.failing:
+                    self._context.failing = event.failing
+                    self._context.touched.everything()
+
+    def figures_received(self, name: str, message: Figures) -> None:
+        """What status objects of node `name` read, or of others in its farm."""
+        for said in message.nodes:
+            own = said.node == self._context.settings.name
+            whole = None if own else self.figures.heard(name, said)
+            if whole is not None and self._reporter.is_of_farm(whole.node):
+                self._reporter.keep(whole)
 
     # -- everybody's --------------------------------------------------------------------------
 
@@ -93,23 +115,28 @@ class Workloads:
         servers = {(each.address, each.port): each.weight for each in weights.servers}
         self._told[name] = _Told(weights, self._context.now_ms + weights.valid_ms, servers)
         if known is None or known.weights != weights:
-            self.edition += 1
+            self._changes += 1
 
     def forget(self, name: str) -> None:
         """Node `name` is gone."""
-        self.edition += self._told.pop(name, None) is not None
+        self._changes += self._told.pop(name, None) is not None
+        self.figures.forget(name)
+        self._reporter.forget(name)
 
     def expire(self) -> None:
-        """What holds no more is forgotten."""
+        """What holds no more is forgotten; figures that are due are told."""
         now_ms = self._context.now_ms
         for name in [name for name, told in self._told.items() if told.until_ms <= now_ms]:
             del self._told[name]
-            self.edition += 1
+            self._changes += 1
             self.lapsed += 1
+        self._reporter.flush()
 
     def deadline(self) -> int | None:
         """When `expire` has something to do."""
-        return min((told.until_ms for told in self._told.values()), default=None)
+        lapse_ms = min((told.until_ms for told in self._told.values()), default=None)
+        dues = [at_ms for at_ms in (lapse_ms, self._reporter.deadline()) if at_ms is not None]
+        return min(dues, default=None)
 
     def known(self) -> dict[str, Weights]:
         """What holds now, by node."""

@@ -50,12 +50,14 @@ TYPES: Final[dict[int, type[Message]]] = {
     10: messages.Witness,
     11: messages.Weights,
     12: messages.Status,
+    13: messages.Figures,
 }
 """Numbers of the messages; a number is never used for anything else."""
 _NUMBERS: Final = {kind: number for number, kind in TYPES.items()}
 SINCE: Final[dict[tuple[type, str], int]] = {
     (messages.Weights, ""): 2,
     (messages.Status, ""): 2,
+    (messages.Figures, ""): 2,
     (messages.VipaList, "policies"): 2,
     (messages.VipaList, "labels"): 2,
 }

@@ -31,13 +31,13 @@ from dvipad.config.node import (
     TIMER_LIMITS,
     MeshConfig,
     NodeConfig,
-    PathsConfig,
     Peer,
     QueueConfig,
     TablesConfig,
     TimersConfig,
     VxlanConfig,
 )
+from dvipad.config.paths import PathsConfig
 from dvipad.config.values import network_of
 from dvipad.config.web import WebConfig
 from dvipad.config.words import Direct, Quorum, Tunnel, Xdp
@@ -224,4 +224,6 @@ def nodes(draw: st.DrawFn) -> NodeConfig:
         draw(_workloads),
         draw(st.none() | _paths),
         draw(_labels),
+        draw(st.none() | _paths),
+        draw(st.none() | _names.map(lambda name: name[:63])),
     )

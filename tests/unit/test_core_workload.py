@@ -33,7 +33,7 @@ from dvipad.core.effects import (
 )
 from dvipad.core.inputs import Listener, ListenersChanged, Measured
 from dvipad.core.methods import RING_MAX, Choice, comparable, ring
-from dvipad.core.workload import Source
+from dvipad.core.source import Source
 from dvipad.wire.events import DownReason
 from dvipad.wire.messages import ServerWeight, Weights
 from tests.unit_core_cluster import DVIPA, XCF, Cluster
