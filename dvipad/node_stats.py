@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from dvipad.adapters.histogram import HistogramRow
 from dvipad.adapters.troubles import Trouble
 from dvipad.core.membership import Life
+from dvipad.status.samples import status_samples
 
 if TYPE_CHECKING:
     from dvipad.daemon import Daemon
@@ -58,6 +59,7 @@ def node_samples(daemon: Daemon) -> Samples:
         **_measured(daemon),
         **_workload(daemon),
         **_mesh(daemon),
+        **status_samples(daemon),
     }
 
 

@@ -39,7 +39,7 @@ class FigureTable:
     def heard(self, sender: str, said: NodeFigures) -> NodeFigures | None:
         """`sender` says something of a node; returns it with its names, None if it is no use."""
         known = self._names.get((sender, said.node), ())
-        names = said.names or known
+        names = (said.names or known) if said.values else ()
         if not self._is_member(said.node) or not len(said.values) == len(names) <= MAX_FIGURES:
             self.ignored += 1
             return None
@@ -98,10 +98,10 @@ class Reporter:
         return own
 
     def keep(self, whole: NodeFigures) -> None:
-        """These are news, of this node or of one of its farm."""
-        if self._known.get(whole.node) != whole:
+        """These are figures of this node, or of one of its farm."""
+        if whole.values or whole.node in self._known:
             self._known[whole.node] = whole
-        self._hurry()
+            self._hurry()
 
     def _follow(self) -> None:
         """Whoever distributes by now is told."""

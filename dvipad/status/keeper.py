@@ -31,6 +31,8 @@ AGAIN_S: Final = 1.0
 """Between the end of a process and its successor, when nobody asked for one."""
 RENEW_S: Final = 60.0
 """Zones are told again what they should know after so long: they may have been loaded anew."""
+LEAVE_S: Final = 1.0
+"""A process that was told to end, and did not, is killed after so long."""
 COMMAND: Final = (sys.executable, "-m", "dvipad.status.process")
 
 log = logging.getLogger(__name__)
@@ -58,7 +60,7 @@ class StatusKeeper:
         self._readings.follow(status.objects)
         self._names.follow(status.names)
         self._daemon.feed(PreferencesChanged(status.preferences))
-        self._tell()
+        self._daemon.feed(self._readings.event())
         if (before.objects, before.names) != (status.objects, status.names):
             self._changed.set()
 
@@ -71,7 +73,7 @@ class StatusKeeper:
         if self._telling is not None:
             self._telling.cancel()
             self._telling = None
-        if self._status.objects or self._daemon.node.context.failing:
+        if self._status.objects:
             self._daemon.feed(self._readings.event())
 
     def _order_names(self) -> None:
@@ -130,7 +132,8 @@ class StatusKeeper:
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                process.kill()
+                process.terminate()
+            asyncio.get_running_loop().call_later(LEAVE_S, _kill, process)
 
     async def _hear(self) -> None:
         assert self._process is not None and self._process.stdout is not None
@@ -224,3 +227,9 @@ class StatusKeeper:
                 }
             )
         return found
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()

@@ -15,8 +15,8 @@ from dvipad.status.lines import name_order
 
 @dataclass(slots=True)
 class NameState:
-    """`wanted`: the address that the name is to have, empty while another node keeps it; `has`: that
-    the zone took from this node last. `who`: the server or farm. `error`: why it did not."""
+    """`wanted`: the address that the name is to have, empty while another node keeps it; `has`:
+    that the zone took from this node last. `who`: the server or farm. `error`: why it did not."""
 
     config: NameConfig
     who: str = ""

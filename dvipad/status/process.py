@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO, Final
 
-from dvipad.status import objects
+from dvipad.status import objects, program
 from dvipad.status.lines import BEAT_S, LINE_MAX, line, parse
 from dvipad.status.objects import NotUsable, Result, StatusObject
 from dvipad.status.zones import Zones
@@ -107,7 +107,14 @@ def _finished(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception() is not None:
         sys.excepthook(*_parts(task.exception()))
         sys.stderr.flush()
-        os._exit(1)
+        _leave(1)
+
+
+def _leave(status: int) -> None:
+    """Without waiting for anything that hangs."""
+    for group in list(program.RUNNING):
+        program.end(group)
+    os._exit(status)
 
 
 def _parts(error: BaseException | None) -> Any:
@@ -132,6 +139,7 @@ async def _main(out: BinaryIO) -> None:
 def main() -> None:
     """Until the input ends; then at once, whatever hangs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the daemon says when it is over
+    signal.signal(signal.SIGTERM, lambda number, frame: _leave(0))
     _be_humble()
     # What a status object prints must not be taken for what this process says.
     with os.fdopen(os.dup(1), "wb") as out:
@@ -142,7 +150,7 @@ def main() -> None:
 async def _run(out: BinaryIO) -> None:
     with contextlib.suppress(BrokenPipeError):
         await _main(out)
-    os._exit(0)
+    _leave(0)
 
 
 if __name__ == "__main__":

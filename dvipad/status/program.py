@@ -20,6 +20,8 @@ from typing import IO, Any, Final
 
 from dvipad.status.trouble import Missing, Unusable
 
+RUNNING: Final[set[int]] = set()
+"""Programs that run now: each leads a process group."""
 OUTPUT_MAX: Final = 65_536
 """Bytes that a program may print."""
 
@@ -60,6 +62,7 @@ class Program:
             )
         except (OSError, ValueError) as error:
             raise Missing(f"{self._words[0]}: {error}") from None
+        RUNNING.add(program.pid)
         try:
             assert program.stdout and program.stderr
             printed, complaint = self._collect(program.stdout, program.stderr)
@@ -68,8 +71,8 @@ class Program:
         except subprocess.TimeoutExpired:
             raise TimeoutError("it does not end") from None
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(program.pid, signal.SIGKILL)
+            end(program.pid)
+            RUNNING.discard(program.pid)
             for stream in (program.stdout, program.stderr):
                 if stream is not None:
                     stream.close()
@@ -94,3 +97,9 @@ class Program:
                         raise Unusable(f"it printed more than {OUTPUT_MAX} bytes")
         texts = [bytes(each).decode(errors="replace").strip() for each in found.values()]
         return texts[0], texts[1].splitlines()[-1] if texts[1] else ""
+
+
+def end(group: int) -> None:
+    """Kill a program and all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)

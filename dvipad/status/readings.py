@@ -68,9 +68,7 @@ class Readings:
             self._states[config.name] = (
                 known if same and known else State(config, at_s=self._clock())
             )
-        self._names = {
-            name: None for name in self._names if name.partition(".")[0] in self._states
-        }
+        self._names = {name: None for name in self._names if name.partition(".")[0] in self._states}
 
     def told(self, message: Mapping[str, Any]) -> None:
         """A status object was read; raises ``ValueError`` for what cannot be that."""

@@ -262,7 +262,7 @@ class NodeFigures:
     """What status objects of `node` read (S1).
 
     `names`: each as ``object.figure``; empty: those that the sender said last of that node.
-    `values`: thousandths, one for each name; null: not known now.
+    `values`: thousandths, one for each name; null: not known now. Both empty: there are none.
     """
 
     node: str
