@@ -64,8 +64,8 @@ _EPILOG: Final = f"""\
 In the bundle: versions, configuration, what the daemon reports (view, counters, policies, status,
 events, the first {CRT_ROWS} connections), addresses, routes, rules, neighbours, filters, eBPF
 programs, sysctls, and the journal of the units. It says so where the daemon does not answer, or a
-command is missing. Values of keys that are called secret, password, token, key …, PEM blocks and logins of
-URLs are removed.
+command is missing. Values of keys that are called secret, password, token, key …, PEM blocks and
+logins of URLs are removed.
 
   dvipactl support-bundle
   dvipactl support-bundle --no-addresses /tmp/bug.tar.gz    without addresses of clients

@@ -80,6 +80,7 @@ class Readings:
             values = {str(name): float(value) for name, value in figures.items()}
             detail = str(message.get("detail", ""))
             state.take(Result(message.get("result")), values, detail, self._clock())
+            self._names |= dict.fromkeys(f"{state.config.name}.{figure}" for figure in values)
 
     def event(self) -> FiguresRead:
         """What the core is to know now."""
@@ -94,7 +95,6 @@ class Readings:
                 failing.add((config.dvipa, config.port))
             for figure, value in state.figures.items():
                 known[f"{name}.{figure}"] = round(value * UNIT)
-        self._names |= dict.fromkeys(known)
         names = tuple(sorted(self._names))
         return FiguresRead(names, tuple(known.get(name) for name in names), frozenset(failing))
 

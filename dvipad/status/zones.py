@@ -99,7 +99,7 @@ async def update(order: Order) -> None:
         answer = await dns.asyncquery.tcp(
             message, order["server"], order["timeout_s"], order["server_port"]
         )
-    except (OSError, EOFError, ValueError, dns.exception.DNSException) as error:
+    except (OSError, EOFError, LookupError, ValueError, dns.exception.DNSException) as error:
         raise UpdateError(f"{type(error).__name__}: {error}".rstrip(": ")) from None
     if answer.rcode() != dns.rcode.NOERROR:
         raise UpdateError(f"the name server answers {dns.rcode.to_text(answer.rcode())}")
