@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dvipad.config import dns, distribute, keywords, policies, statements, status
+from dvipad.config import distribute, dns, keywords, policies, statements, status
 from dvipad.config.health import HEALTH_LIMITS
 from dvipad.config.keywords import Keyword, Unsupported
 from dvipad.config.labels import LABELS_MAX
