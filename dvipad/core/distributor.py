@@ -33,7 +33,7 @@ made them may not have reached the target yet."""
 
 REWEIGH_MS = 1_000
 """Rings follow measured weights at most so often: those of many nodes change at many times."""
-PREFER_MS: Final = 50
+PREFER_MS: Final = 200
 """With preferences, rings follow figures so often for each DVIPA that there is, if that is more
 often."""
 

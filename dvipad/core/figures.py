@@ -137,7 +137,7 @@ class Reporter:
         now_ms = self._context.now_ms
         if self._due_ms is None or now_ms < self._due_ms:
             return
-        self._due_ms, self._told_ms = None, now_ms
+        self._due_ms = None
         for name in sorted(self._receivers()):
             said = self._said.setdefault(name, {})
             news = [
@@ -149,6 +149,7 @@ class Reporter:
                 told = tuple(_short(each, said.get(each.node)) for each in news)
                 said.update((each.node, each) for each in news)
                 self._context.emit(Send(name, Figures(told)))
+                self._told_ms = now_ms
 
     def _hurry(self) -> None:
         if self._due_ms is None and self._known:

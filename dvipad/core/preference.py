@@ -50,9 +50,23 @@ class Weighed:
     farms: Mapping[str, float | None]
 
 
-def weigh(preference: Preference, targets: Sequence[Rated]) -> Weighed:
-    """The weights of `targets` by `preference`."""
-    goodness = [good(preference.score, target.figures) for target in targets]
+def good(score: Score, target: Rated) -> float | None:
+    """How good `target` is; None: what `score` looks at is not known."""
+    if score.by is By.FORMULA:
+        return _formula(score.of)(target.figures)
+    figure = target.figures.get(score.of)
+    if figure is None:
+        return None
+    return figure if score.by is By.BEST_THROUGHPUT else 1 / (1 + figure)
+
+
+def weigh(
+    preference: Preference,
+    targets: Sequence[Rated],
+    judge: Callable[[Score, Rated], float | None] = good,
+) -> Weighed:
+    """The weights of `targets` by `preference`; `judge` is `good`, or knows what it said before."""
+    goodness = [judge(preference.score, target) for target in targets]
     farms = _farms(targets, goodness)
     known = tuple(each is not None for each in goodness)
     if not preference.farms:
@@ -63,7 +77,7 @@ def weigh(preference: Preference, targets: Sequence[Rated]) -> Weighed:
     parts = [0.0] * len(targets)
     for farm, members in _members(targets).items():
         score = local.get(farm, preference.score)
-        found = [good(score, targets[index].figures) for index in members]
+        found = [judge(score, targets[index]) for index in members]
         within = _filled([_share(score, each, found) for each in found])
         whole = sum(within) or 1.0
         for index, share in zip(members, within, strict=True):
@@ -71,16 +85,6 @@ def weigh(preference: Preference, targets: Sequence[Rated]) -> Weighed:
     scale = MAX_WEIGHT / max(max(parts, default=0.0), 1e-9)
     weights = tuple(_weight(part * scale) for part in parts)
     return Weighed(weights, known, farms)
-
-
-def good(score: Score, figures: Mapping[str, float]) -> float | None:
-    """How good a target with these `figures` is; None: what `score` looks at is not known."""
-    if score.by is By.FORMULA:
-        return _formula(score.of)(figures)
-    figure = figures.get(score.of)
-    if figure is None:
-        return None
-    return figure if score.by is By.BEST_THROUGHPUT else 1 / (1 + figure)
 
 
 def _share(score: Score, goodness: float | None, all_of: Sequence[float | None]) -> float | None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from dvipad.address import Address
-from dvipad.config.model import Preference, farm_of
+from dvipad.config.model import Preference, Score, farm_of
 from dvipad.core.figures import FigureTable
-from dvipad.core.preference import Rated, weigh
+from dvipad.core.preference import Rated, good, weigh
 from dvipad.core.source import Source
 from dvipad.core.targets import DptRow
 
@@ -41,6 +41,7 @@ class Preferences:
         self._weights: dict[Service, dict[str, int]] = {}
         self._farms: dict[Service, Mapping[str, float | None]] = {}
         self._best: dict[Service, Best] = {}
+        self._judged: dict[tuple[Score, str], tuple[Mapping[str, float], float | None]] = {}
 
     @property
     def edition(self) -> int:
@@ -54,6 +55,7 @@ class Preferences:
             self._changes += 1
             self._weights.clear()
             self._farms.clear()
+            self._judged.clear()
 
     def __bool__(self) -> bool:
         """Whether there are any."""
@@ -80,7 +82,7 @@ class Preferences:
             for row in targets
             if row.ready > 0
         ]
-        found = weigh(rule, rated)
+        found = weigh(rule, rated, self._judge)
         before = self._weights.get((dvipa, port), {})
         names = [each.name for each in rated]
         weights = {
@@ -90,6 +92,13 @@ class Preferences:
         self._weights[dvipa, port], self._farms[dvipa, port] = weights, found.farms
         sources = [Source.FIGURES if known else Source.DEFAULT for known in found.known]
         return {name: (weights[name], each) for name, each in zip(names, sources, strict=True)}
+
+    def _judge(self, score: Score, target: Rated) -> float | None:
+        """How good a target is: formulas are evaluated when figures changed, and not before."""
+        known = self._judged.get((score, target.name))
+        if known is None or known[0] is not target.figures:
+            known = self._judged[score, target.name] = (target.figures, good(score, target))
+        return known[1]
 
     def best(self, dvipa: Address, port: int, rows: Sequence[DptRow]) -> Best:
         """The best of the targets `rows` and of their farms; of equals the one that it was."""

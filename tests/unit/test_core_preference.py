@@ -23,14 +23,13 @@ FASTEST = Score(By.FASTEST, "web.time_ms")
 FEWEST = Score(By.FEWEST_CLIENTS, "redis.clients")
 
 
-def rated(name: str, farm: str = "", **figures: float) -> Rated:
-    return Rated(name, farm, {name.replace("__", "."): value for name, value in figures.items()})
+def rated(name: str, of: str = "", **figures: float) -> Rated:
+    return Rated(name, of, {name.replace("__", "."): value for name, value in figures.items()})
 
 
 def weights(score: Score, *figures: float | None) -> tuple[int, ...]:
-    name = score.of.replace(".", "__")
     targets = [
-        rated(f"t{index}", **({} if value is None else {name: value}))
+        Rated(f"t{index}", "", {} if value is None else {score.of: value})
         for index, value in enumerate(figures)
     ]
     return weigh(Preference("x", score), targets).weights

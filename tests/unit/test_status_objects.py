@@ -214,7 +214,7 @@ def test_databases_that_are_not_there_are_down(kind: str, options: dict[str, str
     server, port = silent()
     server.close()
     given = {key: value.format(port=port) for key, value in options.items()}
-    assert of(kind, **given)[0] is Result.DOWN
+    assert of(kind, LIMIT_S, **given)[0] is Result.DOWN
 
 
 def test_a_process_and_its_cgroup(tmp_path: Path) -> None:

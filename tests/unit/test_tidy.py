@@ -20,8 +20,8 @@ PYTHON = sorted(
 C = sorted(path for pattern in ("*.c", "*.h") for path in (ROOT / "bpf").rglob(pattern))
 
 PURE_MODULES = {
-    "__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib",
-    "heapq", "ipaddress", "itertools", "json", "math", "operator", "re", "string", "struct",
+    "__future__", "abc", "ast", "bisect", "collections", "dataclasses", "enum", "functools",
+    "hashlib", "heapq", "ipaddress", "itertools", "json", "math", "operator", "re", "string", "struct",
     "types", "typing", "zlib",
 }  # fmt: skip
 """What `core` and `wire` may import of the standard library: no I/O, no clock, no chance."""
