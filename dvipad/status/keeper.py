@@ -33,7 +33,7 @@ RENEW_S: Final = 60.0
 """Zones are told again what they should know after so long: they may have been loaded anew."""
 LEAVE_S: Final = 1.0
 """A process that was told to end, and did not, is killed after so long."""
-COMMAND: Final = (sys.executable, "-m", "dvipad.status.process")
+COMMAND: Final = (sys.executable, "-I", "-m", "dvipad.status.process")
 
 log = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import struct
 import sys
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +25,9 @@ from dvipad.status.zones import Zones
 
 _PR_CAP_AMBIENT: Final = 47
 _PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+_CAPABILITY_VERSION: Final = 0x20080522
+_CAPABILITY_BYTES: Final = 24
+"""Two times effective, permitted, inheritable, see capset(2)."""
 GRACE_S: Final = 0.25
 """A status object that keeps its time limit itself is left so much more, and says more."""
 AGAIN_S: Final = 10.0
@@ -127,6 +131,8 @@ def _be_humble() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, 0)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    if os.geteuid() != 0:
+        libc.capset(struct.pack("=Ii", _CAPABILITY_VERSION, 0), bytes(_CAPABILITY_BYTES))
 
 
 async def _main(out: BinaryIO) -> None:

@@ -21,8 +21,8 @@ C = sorted(path for pattern in ("*.c", "*.h") for path in (ROOT / "bpf").rglob(p
 
 PURE_MODULES = {
     "__future__", "abc", "ast", "bisect", "collections", "dataclasses", "enum", "functools",
-    "hashlib", "heapq", "ipaddress", "itertools", "json", "math", "operator", "re", "string", "struct",
-    "types", "typing", "zlib",
+    "hashlib", "heapq", "ipaddress", "itertools", "json", "math", "operator", "re", "string",
+    "struct", "types", "typing", "zlib",
 }  # fmt: skip
 """What `core` and `wire` may import of the standard library: no I/O, no clock, no chance."""
 PURE_LIBRARIES = {"simpleeval"}
