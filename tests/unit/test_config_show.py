@@ -8,7 +8,13 @@ import pytest
 from config_strategies import nodes, profiles
 from hypothesis import given, settings
 
-from dvipad.config.check import CheckedNode, CheckedPolicies, CheckedProfile, load_files
+from dvipad.config.check import (
+    CheckedNode,
+    CheckedPolicies,
+    CheckedProfile,
+    CheckedStatus,
+    load_files,
+)
 from dvipad.config.errors import Severity
 from dvipad.config.model import Profile
 from dvipad.config.node import NodeConfig, parse_node
@@ -48,6 +54,8 @@ def test_samples_are_accepted_and_survive_being_shown(path: Path) -> None:
         assert parse_profile(show_profile(file.profile), "shown").profile == file.profile
     elif isinstance(file, CheckedPolicies):
         assert file.policies
+    elif isinstance(file, CheckedStatus):
+        assert file.status and file.status.objects
     else:
         assert isinstance(file, CheckedNode)
         assert file.node is not None
