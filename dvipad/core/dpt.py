@@ -126,7 +126,7 @@ class Dpt:
             return rows
         found = [weights.get(row.name, (0, Source.DEFAULT)) for row in rows]
         return tuple(
-            replace(row, weight=weight, source=source, metric=weight)
+            replace(row, weight=weight, source=source, metric=_known(weight, source))
             for row, (weight, source) in zip(rows, found, strict=True)
         )
 
@@ -153,7 +153,7 @@ class Dpt:
     ) -> int | None:
         """The weight that turns go by; what the node has to spare, if they go by none."""
         if row.method in MEASURED:
-            return None if source is Source.DEFAULT else weight
+            return _known(weight, source)
         if row.method is DistMethod.WEIGHTEDACTIVE:
             return weight
         spare = self._workloads.spare(DistMethod.BASEWLM, node.name, row.dvipa, port)
@@ -180,6 +180,10 @@ class Dpt:
             )
             for spare, count in zip(known, ready, strict=True)
         ]
+
+
+def _known(weight: int, source: Source) -> int | None:
+    return None if source is Source.DEFAULT else weight
 
 
 def _figure(spare: Spare | None) -> tuple[int, int] | None:

@@ -97,7 +97,7 @@ class StatusKeeper:
                 continue
             try:
                 await self._live()
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, TypeError, LookupError) as error:
                 log.error("the status process: %s", error)
             finally:
                 self._end()
