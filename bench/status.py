@@ -1,7 +1,7 @@
 """`status`: what figures of 64 targets with 8 status objects each, once a second, cost.
 
 A real distributor with a preference by a formula over all of them. The targets are sessions and no
-more (`bench.status_peers`): what they would do besides is none of the distributor's.
+more (`dvipad.lab.peers`): what they would do besides is none of the distributor's.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Lab:
             "port": PORT,
         }
         words = [f"--{name}={value}" for name, value in options.items()]
-        self.peers = Program(cluster, HOST, "bench.status_peers", *words)
+        self.peers = Program(cluster, HOST, "dvipad.lab.peers", *words)
         self.peers.expect("open", timeout_s=WAIT_S)
         cluster.wait_until(lambda: self._ready() == PEERS, WAIT_S, "all targets serve")
 

@@ -57,7 +57,7 @@ def test_names_follow_the_preferred_one(
 ) -> None:
     farms = {"t1": {"farm": "east"}, "t2": {"farm": "east"}, "t3": {"farm": "west"}}
     cluster = make_cluster(lbs=1, ports=(80,), host_settings=farms)
-    with echo_servers(cluster) as servers, name_server(cluster, kind, tmp_path) as server:
+    with echo_servers(cluster) as servers, name_server(cluster, kind) as server:
         application = Application(cluster, tmp_path)
         for name, clients in (("t2", 1), ("t3", 3)):
             application.says(name, clients=clients)
@@ -86,7 +86,7 @@ def test_a_dead_name_server_learns_everything_when_it_is_back(
     make_cluster: MakeCluster, tmp_path: Path, kind: str
 ) -> None:
     cluster = make_cluster(lbs=1, ports=(80,))
-    with echo_servers(cluster), name_server(cluster, kind, tmp_path) as server:
+    with echo_servers(cluster), name_server(cluster, kind) as server:
         application = Application(cluster, tmp_path)
         application.watch()
         other = {"t1": "198.51.100.1", "t2": "2001:db8::2", "t3": "198.51.100.3"}

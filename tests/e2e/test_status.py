@@ -26,6 +26,7 @@ pytestmark = pytest.mark.e2e
 
 TARGETS = ("t1", "t2", "t3")
 FEWEST = {"name": "web", "by": "fewest-clients", "figure": "app.clients"}
+NOTHING = "objects: []"
 CHANGES = 10
 EACH = 40
 """Connections between two changes."""
@@ -153,7 +154,7 @@ def test_who_fails_is_taken_out_and_who_says_rubbish_is_not(
         follow_status(cluster, "t2", hangs)
         until_result(cluster, "t2", "timeout")
         until_weights(cluster, {"t1": 64, "t3": 32})
-        follow_status(cluster, "t2", "{}")
+        follow_status(cluster, "t2", NOTHING)
         until_weights(cluster, {"t1": 64, "t2": 48, "t3": 32})
 
 
@@ -180,7 +181,7 @@ def test_the_status_process_may_die(make_cluster: MakeCluster, tmp_path: Path) -
         until_weights(cluster, {"t1": 32, "t2": 64, "t3": 64})
         assert status_process(cluster, "t1") not in (0, first)
         assert shares(cluster, 10)
-        follow_status(cluster, "t1", "{}")
+        follow_status(cluster, "t1", NOTHING)
         cluster.wait_until(lambda: not status_process(cluster, "t1"), WAIT_S, "there is none")
 
 
@@ -223,7 +224,7 @@ def test_changes_under_load_break_no_request(make_cluster: MakeCluster, tmp_path
             lambda: application.says("t1", clients=30),
             lambda: prefer(cluster, formula),
             lambda: application.prints("t2", "", status=1),
-            lambda: follow_status(cluster, "t3", "{}"),
+            lambda: follow_status(cluster, "t3", NOTHING),
             lambda: application.says("t2", clients=5),
             lambda: prefer(cluster),
             lambda: application.watch(interval_ms=100),

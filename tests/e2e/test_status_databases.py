@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -40,12 +41,13 @@ def free_port() -> int:
 
 @contextmanager
 def running(words: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """At the end it is gone at once, whoever is connected."""
     quiet = subprocess.DEVNULL
     with subprocess.Popen(words, stdout=quiet, stderr=quiet) as process:
         try:
             yield process
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGQUIT)
 
 
 def figures(status_object: StatusObject) -> dict[str, float]:

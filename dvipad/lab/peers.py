@@ -1,4 +1,4 @@
-"""Targets that are nothing but their sessions: for `bench.status`.
+"""Targets that are nothing but their sessions, many of them in one process.
 
 Each has an address of its own on this host, a session with the distributor, a listener that it
 tells of, and, while it is told to, figures of status objects that all change once a second. Their
@@ -143,7 +143,7 @@ def _say(event: str, **values: int) -> None:
 
 
 def main() -> None:
-    """From the command line of `bench.status`."""
+    """From the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("distributor", "first", "dvipa", "cluster"):
         parser.add_argument(f"--{name}", required=True)
