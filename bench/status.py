@@ -15,7 +15,7 @@ from bench.figures import Figure, summary
 from bench.progress import say
 from bench.scale_meter import cpu_s
 from dvipad.lab.cluster import Cluster
-from dvipad.lab.spec import LabError, LabSpec
+from dvipad.lab.spec import DVIPA_NUMBERS, LabError, LabSpec, lan_address
 from dvipad.lab.traffic import Program
 
 PEERS: Final = 64
@@ -24,6 +24,12 @@ PORT: Final = 80
 OWNER, HOST = "lb1", "client"
 FIRST: Final = 11
 """Number of the first target's address."""
+PROFILE: Final = f"""\
+VIPADYNAMIC
+  VIPADEFINE MOVEABLE IMMEDIATE 255.255.255.0 {{dvipa}}
+  VIPADISTRIBUTE DISTMETHOD ROUNDROBIN {{dvipa}} PORT {PORT} DESTIP ALL
+ENDVIPADYNAMIC
+"""
 SETTLE_S: Final = 2.0
 WAIT_S: Final = 30.0
 OVERHEAD: Final = 66
@@ -45,7 +51,11 @@ class Lab:
     """The distributor and its targets."""
 
     def __enter__(self) -> Lab:
-        self.cluster = Cluster(LabSpec(prefix="bench-status", lbs=1, targets=0, ports=(PORT,)))
+        dvipa = lan_address(DVIPA_NUMBERS[0], 4)
+        spec = LabSpec(
+            prefix="bench-status", lbs=1, targets=0, profiles={OWNER: PROFILE.format(dvipa=dvipa)}
+        )
+        self.cluster = Cluster(spec)
         self.cluster.__enter__()
         try:
             self._set_up()

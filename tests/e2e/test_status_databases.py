@@ -111,7 +111,7 @@ def test_postgresql(folder: Path) -> None:
         found = figures(watched)
         assert (found["clients"], found["waiting"]) == (2, 0)
         assert found["time_ms"] > 0
-        waiter.pgconn.send_query(b"lock table t")
+        waiter.pgconn.send_query(b"begin; lock table t")
         until(lambda: figures(watched)["waiting"] == 1)
         holder.rollback()
         until(lambda: figures(watched)["waiting"] == 0)
