@@ -89,10 +89,14 @@ class Lab:
             "objects": OBJECTS,
             "port": PORT,
         }
+        cluster.wait_until(self._owns, WAIT_S, "it owns the DVIPA")
         words = [f"--{name}={value}" for name, value in options.items()]
         self.peers = Program(cluster, HOST, "dvipad.lab.peers", *words)
         self.peers.expect("open", timeout_s=WAIT_S)
         cluster.wait_until(lambda: self._ready() == PEERS, WAIT_S, "all targets serve")
+
+    def _owns(self) -> bool:
+        return any(row["state"] == "ACTIVE" for row in self.cluster.view(OWNER)["dvipas"])
 
     def _ready(self) -> int:
         return sum(row["ready"] > 0 for row in self.cluster.view(OWNER)["targets"])

@@ -35,6 +35,7 @@ from dvipad.wire.session import Session, SessionSettings, State
 
 PORT: Final = 4780
 INTERVAL_S: Final = 1.0
+LOOK_S: Final = 0.05
 FIGURE_MAX: Final = 100
 READ_BYTES: Final = 1 << 16
 
@@ -88,7 +89,8 @@ class Peer:
 
     async def _beat(self) -> None:
         while (due_ms := self.session.deadline()) is not None:
-            await asyncio.sleep(max(0, due_ms - now_ms()) / 1000)
+            left_s = max(0, due_ms - now_ms()) / 1000
+            await asyncio.sleep(min(left_s, LOOK_S))  # it may be due sooner by then
             self.session.handle_deadline(now_ms())
             self._flush()
 

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ def test_postgresql(folder: Path) -> None:
     with running([*as_user, *postgres]), ExitStack() as stack:
         until(lambda: read(watched)[0] is Result.OK)
         assert figures(watched)["clients"] == 0
-        holder, waiter = (stack.enter_context(psycopg.connect(dsn)) for _ in range(2))
+        holder, waiter = (stack.enter_context(closing(psycopg.connect(dsn))) for _ in range(2))
         holder.execute("create table t (a int)")
         holder.commit()
         holder.execute("lock table t")
