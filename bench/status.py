@@ -15,6 +15,7 @@ from bench.figures import Figure, summary
 from bench.progress import say
 from bench.scale_meter import cpu_s
 from dvipad.lab.cluster import Cluster
+from dvipad.lab.peers import DEAD_MS
 from dvipad.lab.spec import DVIPA_NUMBERS, LabError, LabSpec, lan_address
 from dvipad.lab.traffic import Program
 
@@ -53,7 +54,11 @@ class Lab:
     def __enter__(self) -> Lab:
         dvipa = lan_address(DVIPA_NUMBERS[0], 4)
         spec = LabSpec(
-            prefix="bench-status", lbs=1, targets=0, profiles={OWNER: PROFILE.format(dvipa=dvipa)}
+            prefix="bench-status",
+            lbs=1,
+            targets=0,
+            profiles={OWNER: PROFILE.format(dvipa=dvipa)},
+            settings={"timers": {"dead_ms": DEAD_MS}},
         )
         self.cluster = Cluster(spec)
         self.cluster.__enter__()

@@ -45,7 +45,9 @@ class FigureTable:
             return None
         whole = said if said.names else replace(said, names=names)
         self._names[sender, said.node] = names
-        if self._told.get(said.node) != whole:
+        if not whole.values:
+            self._drop(said.node)
+        elif self._told.get(said.node) != whole:
             self._told[said.node] = whole
             self._values[said.node] = {
                 name: value / UNIT
@@ -67,6 +69,9 @@ class FigureTable:
         """Node `name` is gone."""
         self.greet(name)
         self._names = {key: names for key, names in self._names.items() if key[1] != name}
+        self._drop(name)
+
+    def _drop(self, name: str) -> None:
         self._told.pop(name, None)
         if self._values.pop(name, None) is not None:
             self.edition += 1

@@ -36,6 +36,8 @@ from dvipad.wire.session import Session, SessionSettings, State
 PORT: Final = 4780
 INTERVAL_S: Final = 1.0
 LOOK_S: Final = 0.05
+DEAD_MS: Final = 3000
+"""Silence that means death: this is one process of ordinary priority on a busy machine."""
 FIGURE_MAX: Final = 100
 READ_BYTES: Final = 1 << 16
 
@@ -60,7 +62,7 @@ class Peer:
             oldest=OLDEST,
             newest=NEWEST,
         )
-        self.session = Session(hello, SessionSettings(), now_ms())
+        self.session = Session(hello, SessionSettings(dead_ms=DEAD_MS), now_ms())
         self._names = tuple(f"object{index}.value" for index in range(arguments.objects))
         self._said = False
         self._random = random.Random(number)
