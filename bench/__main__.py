@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TypeAlias
 
-from bench import choice, flood, rebuild, results, scale, scrape, takeover, throughput
+from bench import choice, flood, rebuild, results, scale, scrape, status, takeover, throughput
 from bench.figures import Figure
 from bench.insn import host as insn
 from bench.insn import whole
@@ -56,6 +56,7 @@ BENCHMARKS: Final[Mapping[str, Callable[[Options], Outcome]]] = {
     "choice": lambda options: choice.run(options.rounds, options.seconds, options.family),
     "scale": lambda options: scale.run(options.rounds, options.seconds),
     "scrape": lambda options: scrape.run(options.rounds),
+    "status": lambda options: status.run(options.rounds, options.seconds),
     "insn": lambda options: insn.run(options.rounds),
     "insnconn": lambda options: whole.run(options.rounds),
 }

@@ -16,9 +16,10 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from dvipad import logs
 from dvipad.adapters.events import EventRing, about
@@ -37,7 +38,7 @@ from dvipad.care import Care
 from dvipad.config.check import Configuration, load
 from dvipad.config.errors import ConfigError
 from dvipad.config.model import Profile
-from dvipad.core.effects import Decision, Refusal, WatchRanges
+from dvipad.core.effects import Decision, Preferred, Refusal, WatchRanges
 from dvipad.core.inputs import Input, Ordered, ProfileChanged, Stalled, Started, StopRequested
 from dvipad.core.node import Node
 from dvipad.core.orders import Orders
@@ -52,6 +53,7 @@ from dvipad.setup import (
     node_guard,
     queue_settings,
 )
+from dvipad.status.keeper import StatusKeeper
 from dvipad.wire.events import MeshEvent, PeerDown, PeerUp
 from dvipad.workload import Workload
 
@@ -84,6 +86,7 @@ class Daemon:
         self.config = configuration.node
         self.profile = configuration.profile
         self.policing = Policing(self, configuration.policies)
+        self.status = StatusKeeper(self, configuration.status)
         self.events = events
         self.measures = Measures()
         self._features = features
@@ -108,8 +111,7 @@ class Daemon:
         self.mesh = MeshTransport(TransportSettings(mesh_settings(self.config)), inbox.put)
         self.queue = self._queue_keeper(settings.plane.queue_mark)
         self.operator = Operator(self)
-        self.care = Care(self)
-        self.workload = Workload(self)
+        self.care, self.workload = Care(self), Workload(self)
         ends = (self.feed, self._left.set, self._heard, self.care.prober.probe)
         self.runner = Runner(self.kernel, self.thread, self.mesh, *ends)
         self._orders_file = OrdersFile(self.config.paths.run, self.config.paths.state)
@@ -170,13 +172,12 @@ class Daemon:
 
     async def _drop_rules(self, mark: int) -> None:
         """A pure target has none; it may have been more than that before."""
-        loop = asyncio.get_running_loop()
         if self._guard is not None:
             await drop_guard(self._guard, self._commands)
             self._guard = None
         if self._features.queue is not None:
             rules = queue_rules(self._features.queue, mark, self.config.queue.number)
-            await loop.run_in_executor(self._commands, rules.remove)
+            await asyncio.get_running_loop().run_in_executor(self._commands, rules.remove)
 
     def _signals(self, loop: asyncio.AbstractEventLoop) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -189,8 +190,8 @@ class Daemon:
         self._spawn(self.runner.run())
         self._spawn(self._every(LEASE_INTERVAL_S, self._renew_lease))
         self._spawn(self._repair())
-        for work in (self.care.run(), self.policing.keep_time(), self.workload.run()):
-            self._spawn(work)
+        for part in (self.care.run, self.policing.keep_time, self.workload.run, self.status.run):
+            self._spawn(part())
         if self._guard is not None:
             self._spawn(keep_guard(self._guard, self._commands))
         if self.queue is not None:
@@ -213,8 +214,7 @@ class Daemon:
         if idle and self._guard is not None:
             # Before the programs go, or the packets that they do not see would be dropped.
             await drop_guard(self._guard, self._commands)
-        end = self.kernel.destroy if idle else self.kernel.close
-        await loop.run_in_executor(self.thread, end)
+        await loop.run_in_executor(self.thread, self.kernel.destroy if idle else self.kernel.close)
         await self.operator.stop()
         self.thread.shutdown()
         self.care.close()
@@ -230,9 +230,12 @@ class Daemon:
         self.operator.activation.stepped()
         self._arm()
 
-    def _heard(self, effect: Decision | Refusal) -> None:
-        self.measures.heard(effect)
-        self.operator.activation.heard(effect)
+    def _heard(self, effect: Decision | Refusal | Preferred) -> None:
+        if isinstance(effect, Preferred):
+            self.status.preferred(effect)
+        else:
+            self.measures.heard(effect)
+            self.operator.activation.heard(effect)
 
     def _mesh_event(self, event: MeshEvent) -> None:
         if isinstance(event, PeerUp | PeerDown):
@@ -267,7 +270,7 @@ class Daemon:
         self.feed(ProfileChanged(profile))
 
     def reload(self) -> None:
-        """Follow profile and policies as they are now; with a defect nothing changes (D11)."""
+        """Follow all files as they are now; with a defect in one nothing changes (D11)."""
         notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1_000}")
         self._read_again()
         notify("READY=1")
@@ -277,26 +280,25 @@ class Daemon:
             configuration = load(self._path)
         except ConfigError as error:
             self.measures.refused()
-            log.error("profile and policies not changed:\n%s", error)
+            log.error("configuration not changed:\n%s", error)
             return
         if configuration.node != self.config:
             log.warning("changes of %s itself need a restart", self._path)
         self.follow(configuration.profile)
         self.policing.follow(configuration.policies)
-        log.info("profile and policies read again", extra=about("profile"))
+        self.status.follow(configuration.status)
+        log.info("configuration read again", extra=about("profile"))
 
     # -- sockets ------------------------------------------------------------------------------
 
     def _sockets_readable(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self.kernel.fileno())
+        asyncio.get_running_loop().remove_reader(self.kernel.fileno())
         self._spawn(self._read_sockets())
 
     async def _read_sockets(self) -> None:
         await self._read_sockets_once()
         await asyncio.sleep(EVENTS_REST_S)
-        descriptor = self.kernel.fileno()
-        asyncio.get_running_loop().add_reader(descriptor, self._sockets_readable)
+        asyncio.get_running_loop().add_reader(self.kernel.fileno(), self._sockets_readable)
 
     async def _read_sockets_once(self) -> None:
         loop = asyncio.get_running_loop()
@@ -319,8 +321,7 @@ class Daemon:
                 now_ns + lease_ms * _NS_PER_MS, now_ns + timers.restart_grace_ms * _NS_PER_MS
             )
 
-    async def _every(self, interval_s: float, work: object) -> None:
-        assert callable(work)
+    async def _every(self, interval_s: float, work: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         while True:
             work()
@@ -347,8 +348,7 @@ class Daemon:
                 told = about("repair", dvipa=dvipa)
                 log.warning("somebody removed %s; it is back", dvipa, extra=told)
 
-    def _spawn(self, work: object) -> None:
-        assert asyncio.iscoroutine(work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)

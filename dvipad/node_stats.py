@@ -12,6 +12,7 @@ from dvipad.adapters.histogram import HistogramRow
 from dvipad.adapters.troubles import Trouble
 from dvipad.core.fitness import WELL
 from dvipad.core.membership import Life
+from dvipad.status.samples import status_samples
 
 if TYPE_CHECKING:
     from dvipad.daemon import Daemon
@@ -61,6 +62,7 @@ def node_samples(daemon: Daemon) -> Samples:
         **_workload(daemon),
         **_quality(daemon),
         **_mesh(daemon),
+        **status_samples(daemon),
     }
 
 

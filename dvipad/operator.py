@@ -15,6 +15,7 @@ from dvipad.config.check import YAML_SUFFIXES
 from dvipad.config.errors import errors
 from dvipad.config.policies import check_policies
 from dvipad.config.profile import check_profile
+from dvipad.config.status import check_status, is_status
 from dvipad.core.orders import WHOLE_TARGET, Verb
 from dvipad.counting import Counting
 from dvipad.reports import PORT_MAX, Reports, read_address
@@ -34,7 +35,8 @@ class Operator:
         self._daemon = daemon
         self.activation = Activation(daemon)
         self._counting = Counting(daemon)
-        reports = Reports(daemon, self._counting).handlers() | daemon.policing.handlers()
+        reports = Reports(daemon, self._counting).handlers()
+        reports |= daemon.policing.handlers() | daemon.status.handlers()
         orders = {
             "vary": self._vary,
             "obeyfile": self._obeyfile,
@@ -92,9 +94,18 @@ class Operator:
         return {"orders": jsonable(self._daemon.orders)}
 
     async def _obeyfile(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Follow the profile, or by its suffix the policies, in ``path`` from now on; ``dry`` only
-        checks it."""
+        """Follow the profile, or by its suffix and keys the policies or the status file, in
+        ``path`` from now on; ``dry`` only checks it."""
         path, dry = Path(str(request.get("path"))), request.get("dry") is True
+        if path.suffix.lower() in YAML_SUFFIXES and is_status(path):
+            status = check_status(path)
+            if status.status is not None and not dry:
+                self._daemon.measures.followed()
+                self._daemon.status.follow(status.status)
+            return {
+                "accepted": status.status is not None,
+                "problems": [str(problem) for problem in status.problems],
+            }
         if path.suffix.lower() in YAML_SUFFIXES:
             read = check_policies(path)
             if read.policies is not None and not dry:

@@ -18,6 +18,7 @@ from dvipad.adapters.kernel import KernelSettings
 from dvipad.adapters.queue import QueueSettings
 from dvipad.adapters.socket_events import SocketSettings
 from dvipad.adapters.xtables import XtablesRules
+from dvipad.config.model import FARM, Label
 from dvipad.config.node import NodeConfig
 from dvipad.config.words import Direct, Quorum
 from dvipad.core.context import NodeSettings, Timers
@@ -42,6 +43,7 @@ that."""
 def core_settings(config: NodeConfig) -> NodeSettings:
     """Who this node is, and the core's timers."""
     timers = config.timers
+    farm = () if config.farm is None else (Label(FARM, config.farm),)
     return NodeSettings(
         config.name,
         config.xcf,
@@ -54,7 +56,7 @@ def core_settings(config: NodeConfig) -> NodeSettings:
             moving_ms=timers.moving_ms,
         ),
         config.quorum is Quorum.MAJORITY,
-        config.labels,
+        tuple(sorted((*config.labels, *farm))),
     )
 
 

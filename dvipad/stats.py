@@ -21,9 +21,9 @@ from dvipad.adapters.bpf.tally import Row
 from dvipad.address import Address
 from dvipad.core import viewing
 from dvipad.core.fitness import WELL
+from dvipad.core.source import Source
 from dvipad.core.view import DvipaView, TargetView
 from dvipad.core.vipa import OWNING
-from dvipad.core.workload import Source
 from dvipad.counting import Counting
 from dvipad.kernel_stats import KernelStats
 from dvipad.node_stats import node_samples

@@ -184,6 +184,12 @@ ONE_DVIPA = (
         "{{port}} {{policy}}",
         text="0: no target of the subset is ready and meets the threshold, else: holds",
     ),
+    graph(
+        "Preferred target",
+        f"dvipad_status_preferred{{{DVIPA}}}",
+        "{{port}} {{node}}",
+        text="By a preference, of figures that status objects read",
+    ),
 )
 
 ONE_NODE = (
@@ -194,6 +200,17 @@ ONE_NODE = (
     stat("DVIPAs backed up", f'sum(dvipad_dvipa_role{{{NODE}, role="backup"}})'),
     stat("Profile", f"dvipad_config_generation{{{NODE}}}", "Profiles accepted since the start"),
     graph("Packets", _rate("dvipad_packets_total", NODE, "reason"), "{{reason}}", "pps"),
+    graph(
+        "Figures of status objects",
+        f'dvipad_status_figure{{{NODE}, node="$instance"}}',
+        "{{object}}.{{figure}}",
+    ),
+    graph(
+        "Readings of status objects that failed",
+        _rate("dvipad_status_readings_total", f'{NODE}, result!="ok"', "object, result"),
+        "{{object}} {{result}}",
+    ),
+    graph("Names that wait for their zone", f"dvipad_dns_waiting{{{NODE}}}", "names"),
     graph(
         "Packets to targets",
         _rate("dvipad_target_packets_total", NODE, "target, way"),

@@ -26,6 +26,7 @@ from dvipad.core.effects import (
     Decision,
     Effect,
     Leave,
+    Preferred,
     ProbeAddress,
     Refusal,
     Send,
@@ -53,8 +54,8 @@ class Transport(Protocol):
 
 class Runner:
     """`feed` takes results as inputs; `leave` is called when the core says that all is done,
-    `heard` when it decides something, or refuses what was asked for. `probe` raises ``OSError``
-    when another host has the address."""
+    `heard` when it decides or prefers something, or refuses what was asked for. `probe` raises
+    ``OSError`` when another host has the address."""
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class Runner:
         transport: Transport,
         feed: Callable[[Input], None],
         leave: Callable[[], None],
-        heard: Callable[[Decision | Refusal], None],
+        heard: Callable[[Decision | Refusal | Preferred], None],
         probe: Callable[[Address], Awaitable[None]],
     ) -> None:
         self._kernel = kernel
@@ -89,6 +90,8 @@ class Runner:
             elif isinstance(effect, Refusal):
                 told = about("refusal", dvipa=effect.dvipa, reason=effect.reason)
                 log.warning('dvipa=%s refused="%s"', effect.dvipa, effect.reason, extra=told)
+                self._heard(effect)
+            elif isinstance(effect, Preferred):
                 self._heard(effect)
             else:
                 self._queue.put_nowait(Turn(next(self._numbers), effect))
@@ -130,7 +133,7 @@ class Runner:
                 await self._sequence(effect)
             case Leave():
                 self._leave()
-            case Decision() | Refusal():
+            case Decision() | Refusal() | Preferred():
                 raise AssertionError("never queued")
             case _:
                 failure = await self.attempt(effect)

@@ -55,16 +55,17 @@ REPORTS: Final[dict[str, dict[str, Any]]] = {
     "counters": {"command": "counters"},
     "config": {"command": "config"},
     "policies": {"command": "policies"},
+    "status": {"command": "status"},
     "events": {"command": "events", "after": 0},
     "crt": {"command": "crt", "limit": CRT_ROWS},
 }
 _CLIENTS: Final = ("ip-neighbours",)
 _EPILOG: Final = f"""\
-In the bundle: versions, configuration, what the daemon reports (view, counters, policies, events,
-the first {CRT_ROWS} connections), addresses, routes, rules, neighbours, filters, eBPF programs,
-sysctls, and the journal of the units. It says so where the daemon does not answer, or a command is
-missing. Values of keys that are called secret, password, token, key …, PEM blocks and logins of
-URLs are removed.
+In the bundle: versions, configuration, what the daemon reports (view, counters, policies, status,
+events, the first {CRT_ROWS} connections), addresses, routes, rules, neighbours, filters, eBPF
+programs, sysctls, and the journal of the units. It says so where the daemon does not answer, or a
+command is missing. Values of keys that are called secret, password, token, key …, PEM blocks and
+logins of URLs are removed.
 
   dvipactl support-bundle
   dvipactl support-bundle --no-addresses /tmp/bug.tar.gz    without addresses of clients
@@ -134,7 +135,7 @@ def contents(socket: Path, node: Path, no_addresses: bool) -> Iterator[tuple[str
             progress.say(f"support bundle: {name}")
             text, answer = _report(socket, request, no_addresses)
             if name == "config" and answer:
-                files = {key: answer["node"][key] for key in ("profile", "policies")}
+                files = {key: answer["node"][key] for key in ("profile", "policies", "status")}
             yield f"daemon/{name}.json", text
         yield "config/node.yaml", _file(node)
         for key, path in files.items():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dvipad import __version__
-from dvipad.cli import bundle, events, policy, reports, top, vary, vipa
+from dvipad.cli import bundle, events, policy, reports, status, top, vary, vipa
 from dvipad.cli.ask import Refused, ask
 
 DEFAULT_SOCKET: Final = Path("/run/dvipad/control.sock")
@@ -36,6 +36,7 @@ examples:
   dvipactl vary obeyfile /etc/dvipad/profile.new         another profile, without a restart
   dvipactl vipa activate 192.0.2.200                     an address of a VIPARANGE, here, now
   dvipactl policy test --client 203.0.113.7 --dvipa 192.0.2.100 --port 80    step by step
+  dvipactl status                        status objects, figures, preferred servers
   dvipactl why 203.0.113.7:40312 192.0.2.100:80          why it went to its target
 
 exit status: 0 done, 1 the daemon does not answer or refuses, 2 wrong usage, 130 interrupted;
@@ -148,6 +149,7 @@ def parser_of() -> vipa.Parser:
     vary.add_parser(commands, _finish)
     vipa.add_parser(commands, _finish)
     policy.add_parser(commands, _finish)
+    status.add_parser(commands, _finish)
     events.add_parser(commands, _finish)
     top.add_parser(commands, _finish)
     bundle.add_parser(commands, _finish)

@@ -30,9 +30,10 @@ _WORK: Final = {
 _EPILOG: Final = """\
 files:
   A name that ends in .yaml or .yml is a node file: who this node is, its uplinks, its peers; or, if
-  it has a list of policies, says which targets serve which requests (dvipad.policies(5)).
+  it has a list of policies, says which targets serve which requests (dvipad.policies(5));
+  if it has objects, preferences or dns, it is a status file (dvipad.status(5)).
   Any other name is a profile: which addresses (DVIPAs) this node owns, backs up, distributes.
-  A node file is checked together with the profile and the policies that it names.
+  A node file is checked together with the profile, the policies and the status file that it names.
 
 examples:
   dvipad --check /etc/dvipad/node.yaml       is it all right? (changes nothing, needs no root)

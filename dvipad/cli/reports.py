@@ -15,7 +15,7 @@ from dvipad.core.fitness import Fitness
 
 Json: TypeAlias = Mapping[str, Any]
 
-_WEIGHT_MARK = {"base": "B", "server": "S", "announced": "A", "default": "?"}
+_WEIGHT_MARK = {"base": "B", "server": "S", "announced": "A", "figures": "F", "default": "?"}
 """Behind a weight: whose it is; ``?``: the target said nothing. None: WEIGHT of the profile."""
 _DIST = {"none": "", "distributor": "Dist", "target": "Dest", "both": "Dist/Dest"}
 

@@ -58,8 +58,8 @@ def add_parser(commands: Any, finish: Callable[[argparse.ArgumentParser], None])
     for kind, text in (
         (
             "obeyfile",
-            "follow the profile in FILE from now on, or the policies in FILE.yaml; what does not "
-            "change goes on",
+            "follow the profile in FILE from now on, or the policies or status file in FILE.yaml; "
+            "what does not change goes on",
         ),
         ("syntaxcheck", "say what obeyfile would say, and change nothing"),
     ):

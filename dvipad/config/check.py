@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -12,6 +12,7 @@ from dvipad.config.model import Backup, Define, Policy, Position, Profile
 from dvipad.config.node import NodeConfig, check_node
 from dvipad.config.policies import are_policies, check_policies
 from dvipad.config.profile import check_profile
+from dvipad.config.status import StatusConfig, check_status, is_status
 
 YAML_SUFFIXES: Final = (".yaml", ".yml")
 """How a node file, or policies, are told from a profile."""
@@ -27,12 +28,13 @@ class CheckedProfile:
 
 @dataclass(frozen=True, slots=True)
 class CheckedNode:
-    """A node file, the profile and the policies that it names; None for what has errors."""
+    """A node file, profile, policies and status file that it names; None for what has errors."""
 
     path: Path
     node: NodeConfig | None
     profile: Profile | None
     policies: tuple[Policy, ...] | None = None
+    status: StatusConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,15 @@ class CheckedPolicies:
     policies: tuple[Policy, ...] | None
 
 
-Checked: TypeAlias = CheckedProfile | CheckedNode | CheckedPolicies
+@dataclass(frozen=True, slots=True)
+class CheckedStatus:
+    """A status file; None when it has errors."""
+
+    path: Path
+    status: StatusConfig | None
+
+
+Checked: TypeAlias = CheckedProfile | CheckedNode | CheckedPolicies | CheckedStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +77,11 @@ class Configuration:
     profile: Profile
     warnings: tuple[Problem, ...] = ()
     policies: tuple[Policy, ...] = ()
+    status: StatusConfig = field(default_factory=StatusConfig)
 
 
 def load_files(paths: Iterable[Path]) -> Report:
-    """Reads and checks all of `paths`: node files and policies by their suffix, profiles otherwise.
+    """Reads and checks all of `paths`: by the suffix profiles, or what the keys say.
 
     The files that a node file names are read and checked with it. Never raises.
     """
@@ -81,6 +92,10 @@ def load_files(paths: Iterable[Path]) -> Report:
             rules = check_policies(path)
             problems += rules.problems
             files.append(CheckedPolicies(path, rules.policies))
+        elif path.suffix.lower() in YAML_SUFFIXES and is_status(path):
+            objects = check_status(path)
+            problems += objects.problems
+            files.append(CheckedStatus(path, objects.status))
         elif path.suffix.lower() in YAML_SUFFIXES:
             files.append(_check_node_file(path, problems))
         else:
@@ -93,16 +108,18 @@ def load_files(paths: Iterable[Path]) -> Report:
 
 
 def load(path: Path) -> Configuration:
-    """The node file `path`, its profile and its policies, empty when it names none.
+    """The node file `path`, its profile, policies and status file, empty when it names none.
 
     Raises ``ConfigError`` with all problems of them.
     """
     problems: list[Problem] = []
     checked = _check_node_file(path, problems)
     node, profile, policies = checked.node, checked.profile, checked.policies
-    if node is None or profile is None or policies is None or errors(problems):
+    status = checked.status
+    if None in (node, profile, policies, status) or errors(problems):
         raise ConfigError(in_order(problems))
-    return Configuration(node, profile, in_order(problems), policies)
+    assert node and profile and policies is not None and status
+    return Configuration(node, profile, in_order(problems), policies, status)
 
 
 def _check_node_file(path: Path, problems: list[Problem]) -> CheckedNode:
@@ -111,8 +128,8 @@ def _check_node_file(path: Path, problems: list[Problem]) -> CheckedNode:
     node = parsed.node
     if node is None:
         return CheckedNode(path, None, None)
-    profile = _check_profile(node, problems)
-    return CheckedNode(path, node, profile, _check_policies(node, problems))
+    profile, policies = _check_profile(node, problems), _check_policies(node, problems)
+    return CheckedNode(path, node, profile, policies, _check_status(node, problems))
 
 
 def _check_profile(node: NodeConfig, problems: list[Problem]) -> Profile | None:
@@ -132,6 +149,14 @@ def _check_policies(node: NodeConfig, problems: list[Problem]) -> tuple[Policy, 
     found = check_policies(node.policies)
     problems += _placed(found.problems, "policies", node.policies, node.policies_position)
     return found.policies
+
+
+def _check_status(node: NodeConfig, problems: list[Problem]) -> StatusConfig | None:
+    if node.status is None:
+        return StatusConfig()
+    found = check_status(node.status)
+    problems += _placed(found.problems, "status", node.status, node.status_position)
+    return found.status
 
 
 def _placed(

@@ -7,8 +7,8 @@ from typing import Final
 
 import yaml
 
-from dvipad.config.model import Label
-from dvipad.config.yamldoc import Document, scalar
+from dvipad.config.model import FARM, Label
+from dvipad.config.yamldoc import Document, Mapping, scalar
 
 LABELS_MAX: Final = 16
 """Labels of a node, and of a policy, at the most."""
@@ -40,3 +40,12 @@ def read_labels(document: Document, node: yaml.Node | None) -> tuple[Label, ...]
         elif name is not None and word is not None:
             found[name] = word
     return tuple(Label(name, word) for name, word in sorted(found.items()))
+
+
+def read_farm(top: Mapping, labels: tuple[Label, ...]) -> str | None:
+    """The key `farm` of a node file; it counts as one of the `labels`."""
+    farm: str | None = top.text(FARM, read_word, "Give the name of a farm, as east.")
+    given = top.node(FARM)
+    if given is not None and any(label.key == FARM for label in labels):
+        top.document.error(given, "a label farm is given, too", "Keep one of them.")
+    return farm

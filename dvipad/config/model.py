@@ -227,6 +227,15 @@ class Label:
         return f"{self.key}: {self.value}"
 
 
+FARM: Final = "farm"
+"""The label that says to which farm a node belongs (S4)."""
+
+
+def farm_of(labels: tuple[Label, ...]) -> str:
+    """The farm of a node with these labels; empty: it is in none."""
+    return next((label.value for label in labels if label.key == FARM), "")
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """A figure of a target, compared with `value`."""
@@ -291,3 +300,54 @@ class Policy:
     use: Use = Use.PREFER
     otherwise: Otherwise = Otherwise.ANY
     position: Position = field(default=NOWHERE, compare=False)
+
+
+class By(Enum):
+    """What a preference goes by: of BEST_THROUGHPUT the greatest figure is the best, of FORMULA
+    the expression is the weight, of all others the smallest is the best."""
+
+    LEAST_LOADED = "least-loaded"
+    FASTEST = "fastest"
+    FEWEST_CLIENTS = "fewest-clients"
+    BEST_THROUGHPUT = "best-throughput"
+    CLOSEST = "closest"
+    FORMULA = "formula"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How targets compare. `of`: a figure, as ``object.figure``; for FORMULA an expression."""
+
+    by: By
+    of: str
+
+
+@dataclass(frozen=True, slots=True)
+class FarmScore:
+    """How the targets of `farm` compare with each other."""
+
+    farm: str
+    score: Score
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Weights of the targets of `dvipas` on `ports` follow figures of status objects (S3); what is
+    empty does not matter.
+
+    With `farms`, `score` compares farms, each as one; within a farm the targets compare as it says
+    there, or by `score` if it says nothing (S4).
+    """
+
+    name: str
+    score: Score
+    dvipas: tuple[Address, ...] = ()
+    ports: tuple[PortRange, ...] = ()
+    farms: tuple[FarmScore, ...] = ()
+    position: Position = field(default=NOWHERE, compare=False)
+
+    def concerns(self, dvipa: Address, port: int) -> bool:
+        """Whether it is for (`dvipa`, `port`)."""
+        return (not self.dvipas or dvipa in self.dvipas) and (
+            not self.ports or any(port in span for span in self.ports)
+        )

@@ -10,8 +10,9 @@ from typing import Final
 from dvipad.address import Address
 from dvipad.config.errors import Problem, in_order
 from dvipad.config.health import HealthConfig, read_health
-from dvipad.config.labels import read_labels
+from dvipad.config.labels import read_farm, read_labels
 from dvipad.config.model import NOWHERE, Label, Position
+from dvipad.config.paths import PathsConfig, read_paths
 from dvipad.config.quality import QualityConfig, read_quality
 from dvipad.config.source import read_source
 from dvipad.config.values import read_address, read_number, why_not_unicast
@@ -24,8 +25,6 @@ from dvipad.versions import NEWEST, OLDEST
 DEFAULT_PORT: Final = 4780
 MAX_PEERS: Final = 64
 MAX_UPLINKS: Final = 16
-_MAX_PATH: Final = 90
-"""A socket's whole path may have 107 bytes (unix(7))."""
 
 _KEYS: Final = (
     "node",
@@ -40,6 +39,8 @@ _KEYS: Final = (
     "xdp",
     "profile",
     "policies",
+    "status",
+    "farm",
     "labels",
     "paths",
     "timers",
@@ -79,16 +80,6 @@ class VxlanConfig:
     """`port`: UDP, where VXLAN goes; the same on all nodes."""
 
     port: int = 4789
-
-
-@dataclass(frozen=True, slots=True)
-class PathsConfig:
-    """`run`: the control socket's directory. `bpffs`: pinned programs and maps. `state`: what
-    must outlive a restart of the host."""
-
-    run: Path = Path("/run/dvipad")
-    bpffs: Path = Path("/sys/fs/bpf/dvipad")
-    state: Path = Path("/var/lib/dvipad")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +134,7 @@ class NodeConfig:
 
     `name` is unique in the `cluster`; `xcf` is the node's tunnel endpoint and what DESTIP lists.
     The first of `uplinks` carries owned IPv6 DVIPAs. `profile` None: a pure target. `labels`: what
-    policies select targets by.
+    policies select targets by. `farm`: to which the node belongs; it counts as a label, too.
     """
 
     name: str
@@ -156,7 +147,7 @@ class NodeConfig:
     vxlan: VxlanConfig = VxlanConfig()
     direct: Direct = Direct.AUTO
     profile: Path | None = None
-    paths: PathsConfig = PathsConfig()
+    paths: PathsConfig = field(default_factory=PathsConfig)
     timers: TimersConfig = TimersConfig()
     queue: QueueConfig = QueueConfig()
     tables: TablesConfig = TablesConfig()
@@ -168,10 +159,13 @@ class NodeConfig:
     quality: QualityConfig = field(default_factory=QualityConfig)
     policies: Path | None = None
     labels: tuple[Label, ...] = ()
+    status: Path | None = None
+    farm: str | None = None
     position: Position = field(default=NOWHERE, compare=False)
     profile_position: Position = field(default=NOWHERE, compare=False)
     policies_position: Position = field(default=NOWHERE, compare=False)
-    """Where `xcf`, `profile` and `policies` stand, for problems between files."""
+    status_position: Position = field(default=NOWHERE, compare=False)
+    """Where `xcf`, `profile`, `policies` and `status` stand, for problems between files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,13 +245,15 @@ def _read(top: Mapping, folder: Path) -> NodeConfig | None:
     xdp = top.text("xdp", one_of(Xdp), "Say off, generic or native.") or Xdp.OFF
     profile = top.text("profile", Path, "Give the path of the profile.")
     policies = top.text("policies", Path, "Give the path of the policies file.")
+    status = top.text("status", Path, "Give the path of the status file.")
     cluster = top.text("cluster", _read_name, names) or "dvipad"
     timers = TimersConfig(**_numbers(top, "timers", TIMER_LIMITS, TimersConfig()))
     queue = QueueConfig(**_numbers(top, "queue", QUEUE_LIMITS, QueueConfig()))
     tables = TablesConfig(**_numbers(top, "tables", TABLE_LIMITS, TablesConfig()))
     _check_timers(top, timers)
     _check_queue(top, queue)
-    paths, peers = _read_paths(top), _read_peers(top, mesh.port, xcf)
+    paths, peers = read_paths(top), _read_peers(top, mesh.port, xcf)
+    labels = read_labels(top.document, top.node("labels"))
     if name is None or xcf is None:
         return None
     return NodeConfig(
@@ -282,8 +278,10 @@ def _read(top: Mapping, folder: Path) -> NodeConfig | None:
         read_workload(top),
         read_quality(top),
         None if policies is None else folder / policies,
-        read_labels(top.document, top.node("labels")),
-        *(_position(top, key) for key in ("xcf", "profile", "policies")),
+        labels,
+        None if status is None else folder / status,
+        read_farm(top, labels),
+        *(_position(top, key) for key in ("xcf", "profile", "policies", "status")),
     )
 
 
@@ -351,21 +349,6 @@ def _read_peers(top: Mapping, port: int, xcf: Address | None) -> tuple[Peer, ...
             top.document.error(node, "this node itself as a peer", "List the other nodes only.")
         seen.add(peer)
     return tuple(peer for _, peer in peers)
-
-
-def _read_paths(top: Mapping) -> PathsConfig:
-    paths = Mapping(top.document, top.node("paths"), ("run", "bpffs", "state"), "paths")
-    remedy = f"Give an absolute path of at most {_MAX_PATH} bytes."
-    default = PathsConfig()
-    run = paths.text("run", _read_absolute, remedy)
-    bpffs = paths.text("bpffs", _read_absolute, remedy)
-    state = paths.text("state", _read_absolute, remedy)
-    return PathsConfig(run or default.run, bpffs or default.bpffs, state or default.state)
-
-
-def _read_absolute(text: str) -> Path | None:
-    fits = text.startswith("/") and len(text.encode("utf-8", "replace")) <= _MAX_PATH
-    return Path(text) if fits and text.isprintable() else None
 
 
 def _numbers(

@@ -96,24 +96,14 @@ def parse_policies(text: str, file: str) -> ParsedPolicies:
     policies: tuple[Policy, ...] = ()
     if root is not None:
         top = Mapping(document, root, ("policies",), "the policies file")
-        policies = _read_list(document, top.node("policies"))
+        policies = _read_list(document, top.mappings("policies", POLICIES_MAX))
     problems = in_order(document.problems)
     return ParsedPolicies(None if problems else policies, problems)
 
 
-def _read_list(document: Document, node: yaml.Node | None) -> tuple[Policy, ...]:
-    remedy = "Write 'policies:', and below it '- name: ...' for each policy, in their order."
-    if node is None:
-        return ()
-    if not isinstance(node, yaml.SequenceNode):
-        if node.value not in ("", "null", "~"):
-            document.error(node, "policies is not a list", remedy)
-        return ()
-    if len(node.value) > POLICIES_MAX:
-        document.error(node, f"more than {POLICIES_MAX} policies", "Join some of them.")
-        return ()
+def _read_list(document: Document, nodes: tuple[yaml.Node, ...]) -> tuple[Policy, ...]:
     found: dict[str, Policy] = {}
-    for item in node.value:
+    for item in nodes:
         policy = _read_policy(Mapping(document, item, POLICY_KEYS, "a policy"), item)
         if policy is None:
             continue
@@ -149,7 +139,7 @@ def _read_match(values: Mapping) -> Match:
     days = all_of("days", _read_days, "Give days as mon, or mon-fri.")
     return Match(
         all_of("dvipa", read_address, "Give addresses, as 192.0.2.100."),
-        all_of("port", _read_ports, "Give ports from 1 to 65535, or ranges as 8000-8099."),
+        all_of("port", read_ports, "Give ports from 1 to 65535, or ranges as 8000-8099."),
         all_of("clients", _read_prefix, "Give subnets, as 192.0.2.0/24 or 2001:db8::/32."),
         all_of("dscp", read_dscp, "Give numbers from 0 to 63, or names as ef, af41, cs3."),
         all_of("interface", _read_interface, "Give names of interfaces, as 'ip link' shows them."),
@@ -174,7 +164,8 @@ def _read_subset(document: Document, policy: yaml.Node, given: yaml.Node | None)
     )
 
 
-def _read_ports(text: str) -> PortRange | None:
+def read_ports(text: str) -> PortRange | None:
+    """A port, or a range of ports; None for anything else."""
     low, dash, high = text.partition("-")
     first, last = (read_number(part, 1, 65_535) for part in (low, high if dash else low))
     return PortRange(first, last) if first and last and first <= last else None

@@ -155,6 +155,10 @@ def show_node(node: NodeConfig) -> str:
         lines.append(f"profile: {_quoted(str(node.profile.absolute()))}")
     if node.policies is not None:
         lines.append(f"policies: {_quoted(str(node.policies.absolute()))}")
+    if node.status is not None:
+        lines.append(f"status: {_quoted(str(node.status.absolute()))}")
+    if node.farm is not None:
+        lines.append(f"farm: {_quoted(node.farm)}")
     labels = ", ".join(f"{_quoted(label.key)}: {_quoted(label.value)}" for label in node.labels)
     lines.append(f"labels: {{{labels}}}")
     run, bpffs = _quoted(str(node.paths.run)), _quoted(str(node.paths.bpffs))

@@ -15,6 +15,7 @@ from dvipad.config.values import read_number
 _Value = TypeVar("_Value")
 _MAX_YAML_CHARACTERS: Final = 65_536
 _NULL: Final = "tag:yaml.org,2002:null"
+_EMPTY: Final = ("", "null", "~")
 
 
 class Document:
@@ -138,6 +139,19 @@ class Mapping:
             return ()
         values = [(item, scalar(self.document, item, key, read, remedy)) for item in nodes]
         return tuple((item, value) for item, value in values if value is not None)
+
+    def mappings(self, key: str, limit: int) -> tuple[yaml.Node, ...]:
+        """The entries of a list, each of which should be a mapping."""
+        node = self._nodes.get(key)
+        if node is None or (isinstance(node, yaml.ScalarNode) and node.value in _EMPTY):
+            return ()
+        if not isinstance(node, yaml.SequenceNode):
+            self.document.error(node, f"{key} is not a list", f"Write '{key}:', and '- …' below.")
+            return ()
+        if len(node.value) > limit:
+            self.document.error(node, f"more than {limit} entries in {key}", "Shorten the list.")
+            return ()
+        return tuple(node.value)
 
 
 def scalar(

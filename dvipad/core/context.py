@@ -79,6 +79,10 @@ class Context:
     """Of the week, local time, from Monday 00:00; None: nobody said."""
     orders: Orders = field(default_factory=Orders)
     troubles: frozenset[str] = frozenset()
+    distributors: set[str] = field(default_factory=set)
+    """Peers that distribute to this node, or are about to."""
+    failing: frozenset[tuple[Address | None, int]] = frozenset()
+    """Instances of applications that are down here: (DVIPA that they serve, None for all; port)."""
     now_ms: int = 0
     started: bool = False
     joined: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
 
 from dvipad.address import Address
 from dvipad.config.model import DistMethod, Distribute, Policy
@@ -12,6 +13,7 @@ from dvipad.core.dpt import Candidate, Dpt, Service, covering, target_spec
 from dvipad.core.effects import (
     EndConnections,
     InsertConnections,
+    Preferred,
     PurgeTarget,
     RemoveService,
     RetainConnections,
@@ -34,6 +36,9 @@ made them may not have reached the target yet."""
 
 REWEIGH_MS = 1_000
 """Rings follow measured weights at most so often: those of many nodes change at many times."""
+PREFER_MS: Final = 200
+"""With preferences, rings follow figures so often for each DVIPA that there is, if that is more
+often."""
 
 _FOLLOWING = MEASURED | SCALED
 
@@ -63,6 +68,7 @@ class Distributor:
         self._context = context
         self._dpt = dpt
         self._workloads = workloads
+        self._preferences = workloads.preferences
         self._weighed = workloads.edition
         self._weighed_ms = -REWEIGH_MS
         self._alarmed = workloads.alarms
@@ -150,7 +156,8 @@ class Distributor:
                 self._change(dvipa, {})
             return
         policies = self._policies(dvipa)
-        weighed = self._weighed if _measured(rows) or _compared(policies) else None
+        follows = _measured(rows) or _compared(policies) or self._preferences.concern(dvipa)
+        weighed = self._weighed if follows else None
         said = (self._dpt.edition(dvipa), weighed, self._alarmed)
         grounds = (rows, self._alive, *said, policies)
         if self._grounds.get(dvipa) != grounds:
@@ -214,11 +221,15 @@ class Distributor:
         self._waiting.update(
             (dvipa, None)
             for dvipa, services in self._services.items()
-            if alarmed or _follows(services) or _compared(self._policies(dvipa))
+            if alarmed
+            or _follows(services)
+            or _compared(self._policies(dvipa))
+            or self._preferences.concern(dvipa)
         )
 
     def _reweigh_due(self) -> int:
-        return self._weighed_ms + REWEIGH_MS
+        soon_ms = PREFER_MS * len(self._services) if self._preferences else REWEIGH_MS
+        return self._weighed_ms + min(REWEIGH_MS, soon_ms)
 
     def turn_ms(self) -> int | None:
         """When rings are to follow weights that came too early."""
@@ -237,6 +248,9 @@ class Distributor:
             known = services.get(port)
             if known is None or _does(known) != _does(service):
                 self._context.emit(SetService(dvipa, port, *_does(service)))
+            best = service.best
+            if best.server and (known is None or known.best != best):
+                self._context.emit(Preferred(dvipa, port, best.server, best.farm))
         if wanted:
             self._services[dvipa] = wanted
         else:

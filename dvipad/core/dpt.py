@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dvipad.address import Address
 from dvipad.config.model import DistMethod, Distribute, Label, Policy, TargetSpec
@@ -11,8 +11,10 @@ from dvipad.core.fitness import scaled, with_probes
 from dvipad.core.methods import BALANCED, Choice, Ring, comparable, ring
 from dvipad.core.policy import rows_of
 from dvipad.core.policy_rows import PolicyRow
+from dvipad.core.preferring import NOBODY, Best
+from dvipad.core.source import Source
 from dvipad.core.targets import DptRow
-from dvipad.core.workload import MEASURED, Source, Spare, Workloads
+from dvipad.core.workload import MEASURED, Spare, Workloads
 from dvipad.wire.messages import SrvStat
 
 
@@ -27,13 +29,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """(DVIPA, port): its targets, the turns they take, and the policies that come before these."""
+    """(DVIPA, port): its targets, the turns they take, the policies that come before these, and
+    the best of the targets."""
 
     method: DistMethod
     offload: bool
     rows: tuple[DptRow, ...]
     ring: Ring
     policies: tuple[PolicyRow, ...] = ()
+    best: Best = NOBODY
 
     @property
     def balanced(self) -> bool:
@@ -114,7 +118,7 @@ class Dpt:
         active: Address | None,
         policies: Sequence[Policy],
     ) -> Service:
-        targets = self._targets(row, port, nodes)
+        targets = self._preferred(row.dvipa, port, self._targets(row, port, nodes))
 
         def turns(chosen: Iterable[DptRow], stay: Address | None = None) -> Ring:
             ready = [each for each in chosen if each.ready > 0]
@@ -124,7 +128,19 @@ class Dpt:
 
         stay = None if row.auto_switch_back else active
         rules = rows_of(policies, port, turns, targets)
-        return Service(row.method, row.offload, targets, turns(targets, stay), rules)
+        best = self._workloads.preferences.best(row.dvipa, port, targets)
+        return Service(row.method, row.offload, targets, turns(targets, stay), rules, best)
+
+    def _preferred(self, dvipa: Address, port: int, rows: tuple[DptRow, ...]) -> tuple[DptRow, ...]:
+        """The targets `rows` with weights by the preference for the service, if there is one."""
+        weights = self._workloads.preferences.weigh(dvipa, port, rows)
+        if weights is None:
+            return rows
+        found = [weights.get(row.name, (0, Source.DEFAULT)) for row in rows]
+        return tuple(
+            replace(row, weight=weight, source=source, metric=_known(weight, source))
+            for row, (weight, source) in zip(rows, found, strict=True)
+        )
 
     def _targets(self, row: Distribute, port: int, nodes: list[Candidate]) -> tuple[DptRow, ...]:
         named = [(node, spec) for node in nodes if (spec := target_spec(row, node.xcf))]
@@ -151,7 +167,7 @@ class Dpt:
     ) -> int | None:
         """The weight that turns go by; what the node has to spare, if they go by none."""
         if row.method in MEASURED:
-            return None if source is Source.DEFAULT else weight
+            return _known(weight, source)
         if row.method is DistMethod.WEIGHTEDACTIVE:
             return weight
         spare = self._workloads.spare(DistMethod.BASEWLM, node.name, row.dvipa, port)
@@ -178,6 +194,10 @@ class Dpt:
             )
             for spare, count in zip(known, ready, strict=True)
         ]
+
+
+def _known(weight: int, source: Source) -> int | None:
+    return None if source is Source.DEFAULT else weight
 
 
 def _figure(spare: Spare | None) -> tuple[int, int] | None:

@@ -224,6 +224,17 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Preferred:
+    """Another target of (`dvipa`, `port`), which this node distributes, is the best one now, or
+    another farm (S5). `server`: the node's name. `farm`: empty when no target is in one."""
+
+    dvipa: Address
+    port: int
+    server: str
+    farm: str
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """Everything that was owned is given up: the daemon may end."""
 
@@ -268,5 +279,6 @@ Effect: TypeAlias = (
     | PurgeTarget
     | Decision
     | Refusal
+    | Preferred
     | Leave
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from dvipad.address import Address
-from dvipad.config.model import Policy, Profile
+from dvipad.config.model import Policy, Preference, Profile
 from dvipad.core.orders import Orders
 from dvipad.wire.events import HostAnswered, MessageReceived, PeerDown, PeerUp
 from dvipad.wire.messages import Quality, Weights
@@ -222,6 +222,32 @@ class ActiveCounted:
     counts: tuple[tuple[tuple[Address, int, Address], int], ...]
 
 
+class OfStatus:
+    """What the status file says, or its status objects do."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PreferencesChanged(OfStatus):
+    """The node's preferences are these from now on (S3)."""
+
+    preferences: tuple[Preference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FiguresRead(OfStatus):
+    """What the status objects of this node read (S1).
+
+    `names` and `values`: as in `NodeFigures`. `failing`: instances that are down, by the DVIPA
+    that they serve (None: all) and the port.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[int | None, ...]
+    failing: frozenset[tuple[Address | None, int]]
+
+
 @dataclass(frozen=True, slots=True)
 class StopRequested:
     """Leave the cluster cleanly: give DVIPAs to their backups, then end."""
@@ -253,5 +279,7 @@ Input: TypeAlias = (
     | TroublesChanged
     | Measured
     | ActiveCounted
+    | PreferencesChanged
+    | FiguresRead
     | StopRequested
 )

@@ -30,6 +30,7 @@ from dvipad.core.inputs import (
     ListenersChanged,
     Measured,
     MinuteCame,
+    OfStatus,
     Ordered,
     PoliciesChanged,
     ProfileChanged,
@@ -51,6 +52,7 @@ from dvipad.core.workload import Workloads
 from dvipad.wire.events import HostAnswered, MessageReceived, PeerDown, PeerUp
 from dvipad.wire.messages import (
     Dvipa,
+    Figures,
     Goodbye,
     Heartbeat,
     Hello,
@@ -119,11 +121,7 @@ class Node:
         connections did not.
         """
         times = [*self._deadlines(), *self.target.deadlines()]
-        dues = (
-            self.owners.deadline(),
-            self.workloads.deadline(),
-            self.distributor.turn_ms(),
-        )
+        dues = (self.owners.deadline(), self.workloads.deadline(), self.distributor.turn_ms())
         times += [due_ms for due_ms in dues if due_ms is not None]
         return min((time for time in times if time > self._settled_ms), default=None)
 
@@ -198,6 +196,8 @@ class Node:
                 self.workloads.measured(event.said)
             case ActiveCounted():
                 self.workloads.counted(dict(event.counts))
+            case OfStatus():
+                self.workloads.of_status(event)
             case Stalled():
                 self.context.doubting_since_ms = self.context.now_ms
             case StopRequested():
@@ -288,6 +288,8 @@ class Node:
                 self.owners.witnessed(name, message)
             case Weights() | Quality():
                 self.workloads.received(name, message)
+            case Figures():
+                self.workloads.figures_received(name, message)
             case Members():
                 self.owners.reach_changed()
                 named = {member.name for member in message.members}

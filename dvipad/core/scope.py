@@ -15,6 +15,7 @@ from dvipad.core.inputs import (
     ListenersChanged,
     Measured,
     MinuteCame,
+    OfStatus,
     SocketsDumped,
     Stalled,
 )
@@ -40,6 +41,7 @@ def touches_itself(event: Input) -> bool:
         | ListenersChanged
         | Measured
         | MinuteCame
+        | OfStatus
         | Stalled,
     )
 

@@ -170,9 +170,15 @@ class Target:
             wildcard = listener.address != dvipa
             if wildcard and not any(listener.port in span for span in listed):
                 continue
-            if listener.ready > 0 and not self._context.orders.refuses(listener.port):
+            if listener.ready > 0 and not self._refuses(dvipa, listener.port):
                 ready[listener.port] = ready.get(listener.port, 0) + listener.ready
         return ready
+
+    def _refuses(self, dvipa: Address, port: int) -> bool:
+        """The operator wants no connections to `port`, or the instance behind it is down (S1)."""
+        failing = self._context.failing
+        down = (None, port) in failing or (dvipa, port) in failing
+        return down or self._context.orders.refuses(port)
 
     def _listening(self, dvipa: Address) -> Iterator[Listener]:
         """Listeners that take connections for `dvipa`."""
@@ -219,6 +225,7 @@ class Target:
         peer = self._context.membership.get(name)
         if peer is None:
             return
+        self._context.distributors.add(name)
         mark = (peer.session, epoch)
         reported = self._reported.setdefault(dvipa, {})
         if reported.get(name) == mark:

@@ -8,7 +8,7 @@ from typing import Final
 from dvipad.address import Address
 from dvipad.config.model import Label
 from dvipad.core.fitness import WELL, Fitness
-from dvipad.core.workload import Source
+from dvipad.core.source import Source
 
 CONNECTIONS: Final = "connections"
 """The figure of targets that is counted only if somebody looks at it."""

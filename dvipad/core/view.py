@@ -45,7 +45,7 @@ class TargetView:
     """A target of (DVIPA, port), in the words of NETSTAT VDPT.
 
     `weight`: its share of the turns; `source` says where that comes from: configured, base,
-    server, announced, default. `standby_rank`: of HOTSTANDBY; `active`: it has turns now.
+    server, announced, figures, default. `standby_rank`: of HOTSTANDBY; `active`: it has turns now.
     `fitness`: how well it serves.
     """
 

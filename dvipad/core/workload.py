@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, assert_never
 
 from dvipad.address import Address
 from dvipad.config.model import DistMethod
 from dvipad.core.context import Context
+from dvipad.core.figures import FigureTable, Reporter
 from dvipad.core.fitness import WELL, Fitness
-from dvipad.core.inputs import Reached
+from dvipad.core.inputs import FiguresRead, OfStatus, PreferencesChanged, Reached
+from dvipad.core.preferring import Preferences
+from dvipad.core.source import Source
 from dvipad.core.words import Words
-from dvipad.wire.messages import Quality, Weights
+from dvipad.wire.messages import Figures, Quality, Weights
 
 MEASURED: Final = frozenset(
     {DistMethod.BASEWLM, DistMethod.SERVERWLM, DistMethod.TARGCONTROLLED, DistMethod.HOTSTANDBY}
@@ -24,21 +26,6 @@ NO_SCALE: Final = 1
 _REACH: Final = ""
 """In place of a node's name: what this one counts as a distributor."""
 _WILDCARDS: Final[dict[int, Address]] = {4: IPv4Address("0.0.0.0"), 6: IPv6Address("::")}
-
-
-class Source(Enum):
-    """Where the weight of a target comes from."""
-
-    CONFIGURED = "configured"
-    """WEIGHT of the profile."""
-    BASE = "base"
-    """Its node has so much to spare."""
-    SERVER = "server"
-    """Its server has."""
-    ANNOUNCED = "announced"
-    """Its operator says so."""
-    DEFAULT = "default"
-    """Nothing is known of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +41,31 @@ class Workloads:
     """Of all nodes, by name, this one included.
 
     What a node said holds as long as it said itself; a node that falls silent about it is one of
-    which nothing is known, and counts in `lapsed`. `edition` grows with each change, `alarms` when
-    a target ceases to answer, or answers again.
+    which nothing is known, and counts in `lapsed`. `alarms` grows when a target ceases to answer,
+    or answers again. `figures`, `preferences`: what status objects say of the nodes, and what this
+    one makes of it.
     """
 
     def __init__(self, context: Context) -> None:
+        self._context = context
         self._weights = Words[Weights](context, self._weighed)
         self._quality = Words[Quality](context, self._judged)
-        self._own = context.settings.name
         self._servers: dict[str, dict[tuple[Address | None, int], int]] = {}
         self._services: dict[str, dict[tuple[Address, int], Fitness]] = {}
         self._reach: dict[tuple[str, Address, int], int] = {}
         self._mute: dict[str, frozenset[tuple[str, Address, int]]] = {}
         self._active: dict[tuple[Address, int, Address], int] = {}
-        self.edition = 0
+        self._changes = 0
         self.alarms = 0
         self.lapsed = 0
+        self.figures = FigureTable(context)
+        self.preferences = Preferences(self.figures)
+        self._reporter = Reporter(context)
+
+    @property
+    def edition(self) -> int:
+        """It grows with each change."""
+        return self._changes + self.preferences.edition
 
     # -- this node's own ----------------------------------------------------------------------
 
@@ -89,7 +85,7 @@ class Workloads:
 
     def counted(self, active: dict[tuple[Address, int, Address], int]) -> None:
         """This node counted the connections of its targets."""
-        self.edition += active != self._active
+        self._changes += active != self._active
         self._active = active
 
     def active(self, dvipa: Address, port: int, xcf: Address) -> int | None:
@@ -100,6 +96,31 @@ class Workloads:
         """A session with peer `name` began."""
         self._weights.greet(name)
         self._quality.greet(name)
+        self.figures.greet(name)
+        self._reporter.greet(name)
+
+    # -- status objects -----------------------------------------------------------------------
+
+    def of_status(self, event: OfStatus) -> None:
+        """What the status file of this node says, or its status objects read."""
+        match event:
+            case PreferencesChanged():
+                self.preferences.follow(event.preferences)
+                self._context.touched.everything()
+            case FiguresRead():
+                own = self._context.settings.name
+                self.figures.heard(own, self._reporter.read(event))
+                if event.failing != self._context.failing:
+                    self._context.failing = event.failing
+                    self._context.touched.everything()
+
+    def figures_received(self, name: str, message: Figures) -> None:
+        """What status objects of node `name` read, or of others in its farm."""
+        for said in message.nodes:
+            own = said.node == self._context.settings.name
+            whole = None if own else self.figures.heard(name, said)
+            if whole is not None and self._reporter.is_of_farm(whole.node):
+                self._reporter.keep(whole)
 
     # -- everybody's --------------------------------------------------------------------------
 
@@ -114,7 +135,7 @@ class Workloads:
                 assert_never(said)
 
     def _weighed(self, name: str, weights: Weights | None) -> None:
-        self.edition += 1
+        self._changes += 1
         servers = () if weights is None else weights.servers
         self._servers[name] = {(each.address, each.port): each.weight for each in servers}
 
@@ -131,7 +152,7 @@ class Workloads:
 
     def _note(self, who: str, mute: frozenset[tuple[str, Address, int]]) -> None:
         """Something changed; targets that do not answer, as node `who` says, are these."""
-        self.edition += 1
+        self._changes += 1
         self.alarms += mute != self._mute.get(who, frozenset())
         self._mute[who] = mute
 
@@ -139,17 +160,20 @@ class Workloads:
         """Node `name` is gone."""
         self._weights.forget(name)
         self._quality.forget(name)
+        self.figures.forget(name)
+        self._reporter.forget(name)
         for kept in (self._servers, self._services, self._mute):
             kept.pop(name, None)
 
     def expire(self) -> None:
-        """What holds no more is forgotten."""
+        """What holds no more is forgotten; figures that are due are told."""
         self.lapsed += self._weights.expire()
         self._quality.expire()
+        self._reporter.flush()
 
     def deadline(self) -> int | None:
         """When `expire` has something to do."""
-        dues = (self._weights.deadline(), self._quality.deadline())
+        dues = (self._weights.deadline(), self._quality.deadline(), self._reporter.deadline())
         return min((due_ms for due_ms in dues if due_ms is not None), default=None)
 
     def known(self) -> dict[str, Weights]:

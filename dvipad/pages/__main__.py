@@ -22,8 +22,8 @@ _ORIGIN: Final = "Made by `make docs` from the grammar and from the node file's 
 def reference() -> str:
     """docs/reference.md."""
     manual = MANUAL.read_text()
-    files = (configuration.node_file(manual), configuration.policies_file(manual))
-    blocks = [*files[0], *files[1], *configuration.profile()]
+    files = (configuration.node_file, configuration.policies_file, configuration.status_file)
+    blocks = [block for file in files for block in file(manual)] + configuration.profile()
     return f"# Configuration reference\n\n{_ORIGIN}\n\n{markdown(blocks)}"
 
 
@@ -37,6 +37,10 @@ def man_pages() -> dict[str, str]:
         ("dvipad.policies", 5): (
             "policies file of dvipad",
             configuration.policies_file(MANUAL.read_text()),
+        ),
+        ("dvipad.status", 5): (
+            "status file of dvipad",
+            configuration.status_file(MANUAL.read_text()),
         ),
         ("dvipad.profile", 5): ("profile of dvipad", configuration.profile()),
     }

@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dvipad.config import distribute, keywords, policies, statements
+from dvipad.config import distribute, dns, keywords, policies, statements, status
 from dvipad.config.health import HEALTH_LIMITS
 from dvipad.config.keywords import Keyword, Unsupported
 from dvipad.config.labels import LABELS_MAX
@@ -31,7 +31,7 @@ LIMITS: Final = {
 }  # fmt: skip
 _ROW: Final = re.compile(r"^\| (`[a-z_.]+`(?:, `[a-z_.]+`)*) \| (.+?) \| (.*?) ?\|$", re.MULTILINE)
 _SYNTAX: Final = re.compile(r"``(.+?)``", re.DOTALL)
-_NOT_WRITTEN: Final = ("position", "profile_position", "policies_position")
+_NOT_WRITTEN: Final = ("position", "profile_position", "policies_position", "status_position")
 SECTIONS: Final = (
     "mesh",
     "vxlan",
@@ -83,6 +83,14 @@ def keys_of_policies() -> tuple[str, ...]:
     )
 
 
+def keys_of_status() -> tuple[str, ...]:
+    """Every key of the status file."""
+    keys = zip(
+        status.TOP_KEYS, (status.OBJECT_KEYS, status.PREFERENCE_KEYS, dns.NAME_KEYS), strict=True
+    )
+    return tuple(f"{section}.{key}" for section, names in keys for key in names)
+
+
 def keys_of_manual(manual: str, known: Container[str]) -> dict[str, tuple[str, str]]:
     """Meaning and default of each key, from the tables ``key | meaning | default``."""
     found: dict[str, tuple[str, str]] = {}
@@ -128,6 +136,31 @@ def policies_file(manual: str) -> list[Block]:
         Para("YAML: below `policies:` a list of policies. `a.b` is key `b` of the mapping `a`."),
         Terms(("key", "meaning", "default"), tuple((f"`{key}`", *told[key]) for key in keys)),
         Head("Limits of policies"),
+        Terms(("of", "limits"), limits),
+    ]
+
+
+def status_file(manual: str) -> list[Block]:
+    """All keys of the status file, with meaning, default and limits."""
+    keys = keys_of_status()
+    told = keys_of_manual(manual, keys)
+    counts = (
+        ("objects", status.OBJECTS_MAX),
+        ("preferences", status.PREFERENCES_MAX),
+        ("farms of a preference", status.FARMS_MAX),
+        ("dns", dns.NAMES_MAX),
+    )
+    spans = [
+        (f"`{section}.{key}`", f"{low} to {high}")
+        for section, limits in (("objects", status.STATUS_LIMITS), ("dns", dns.DNS_LIMITS))
+        for key, (low, high) in limits.items()
+    ]
+    limits = (*((f"`{name}`", f"at most {count}") for name, count in counts), *spans)
+    return [
+        Head("Status file"),
+        Para("YAML. `a.b` is key `b` of each entry of the list `a`."),
+        Terms(("key", "meaning", "default"), tuple((f"`{key}`", *told[key]) for key in keys)),
+        Head("Limits of the status file"),
         Terms(("of", "limits"), limits),
     ]
 

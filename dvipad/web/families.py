@@ -185,6 +185,39 @@ NODE: Final = (
         "that were left out: unreadable, backwards, no_info, no_timeouts (before Linux 6.7)",
         "what",
     ),
+    # Status objects
+    _gauge(
+        "status_figure",
+        "What a status object of the node read last, as far as it is known now; the distributor "
+        "has those of all targets",
+        "node",
+        "object",
+        "figure",
+    ),
+    _gauge(
+        "status_object_up",
+        "1 while this node's status object reads figures, 0 while its instance is down; none while "
+        "nothing is known",
+        "object",
+    ),
+    _counter(
+        "status_readings",
+        "Readings of this node's status objects: ok; down, timeout: the instance is down; rubbish, "
+        "out_of_range, unavailable: the figures are not known",
+        "object",
+        "result",
+    ),
+    _counter("status_process_restarts", "Successors of a status process that ended or hung"),
+    _counter("status_figures_ignored", "Figures of other nodes that could not be used"),
+    _gauge(
+        "status_preferred",
+        "1 of the target that is preferred; only on the distributor, of services with a preference",
+        "dvipa",
+        "port",
+        "node",
+    ),
+    _counter("dns_updates", "Updates of names: done, or failed and tried again", "name", "result"),
+    _gauge("dns_waiting", "Names whose zone does not have the address of the preferred one yet"),
     # SYNs
     _counter(
         "syn_choices",

@@ -50,6 +50,7 @@ TYPES: Final[dict[int, type[Message]]] = {
     10: messages.Witness,
     11: messages.Weights,
     12: messages.Status,
+    13: messages.Figures,
     14: messages.Quality,
 }
 """Numbers of the messages; a number is never used for anything else."""
@@ -57,6 +58,7 @@ _NUMBERS: Final = {kind: number for number, kind in TYPES.items()}
 SINCE: Final[dict[tuple[type, str], int]] = {
     (messages.Weights, ""): 2,
     (messages.Status, ""): 2,
+    (messages.Figures, ""): 2,
     (messages.Quality, ""): 2,
     (messages.VipaList, "policies"): 2,
     (messages.VipaList, "labels"): 2,

@@ -263,6 +263,33 @@ class Weights:
     announced: int | None = None
 
 
+MAX_FIGURES: Final = 512
+"""Figures of one node, at the most."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFigures:
+    """What status objects of `node` read (S1).
+
+    `names`: each as ``object.figure``; empty: those that the sender said last of that node.
+    `values`: thousandths, one for each name; null: not known now. Both empty: there are none.
+    """
+
+    node: str
+    names: tuple[str, ...]
+    values: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What status objects read (S2): the sender's own, and those of its farm for which it reports.
+
+    It holds until something else is said of that node, or the node is gone.
+    """
+
+    nodes: tuple[NodeFigures, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceQuality:
     """How connections of (`dvipa`, `port`) do on their target, in its last interval (P4).
@@ -319,5 +346,6 @@ Message: TypeAlias = (
     | Witness
     | Weights
     | Status
+    | Figures
     | Quality
 )

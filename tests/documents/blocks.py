@@ -5,8 +5,8 @@
 ``sh vm``: commands for real machines (packages, services): those of the README set the machines of
 `make machines` up, the others run there afterwards; ``sh ansible``: run on a control host, for a
 lab; ``usage``: a command and, after three blanks, what it does: its parser must take it;
-``profile``, ``yaml node``, ``policies``: go through ``dvipad --check``, and so do files that
-commands write;
+``profile``, ``yaml node``, ``policies``, ``status``: go through ``dvipad --check``, and so do files
+that commands write;
 ``yaml inventory``: what the role makes of it does; ``yaml tasks``: are carried out by Ansible;
 ``convert``: a file of another program, which `dvipad convert` makes the profile of that follows;
 ``text``: to be read.
@@ -38,6 +38,7 @@ RUN: Final = {
     "usage": _DOCUMENTS,
     "profile": _DOCUMENTS,
     "policies": _DOCUMENTS,
+    "status": _DOCUMENTS,
     "convert": _DOCUMENTS,
     "yaml node": _DOCUMENTS,
     "yaml inventory": _ANSIBLE,

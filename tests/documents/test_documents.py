@@ -17,6 +17,7 @@ import yaml
 from dvipad.cli import dvipactl, dvipad
 from dvipad.config.policies import parse_policies
 from dvipad.config.profile import parse_profile
+from dvipad.config.status import parse_status
 from dvipad.convert.result import convert
 from dvipad.lab import cli as lab_cli
 from dvipad.lab.cluster import Cluster
@@ -150,6 +151,11 @@ def test_files_that_commands_write_have_no_defect(block: Block, tmp_path: Path) 
 @pytest.mark.parametrize("block", of("policies"), ids=str)
 def test_policies_have_no_defect(block: Block) -> None:
     assert parse_policies(block.text, str(block)).problems == ()
+
+
+@pytest.mark.parametrize("block", of("status"), ids=str)
+def test_status_files_have_no_defect(block: Block) -> None:
+    assert parse_status(block.text, str(block), ROOT).problems == ()
 
 
 @pytest.mark.parametrize("block", of("sh make"), ids=str)

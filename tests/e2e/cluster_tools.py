@@ -77,7 +77,16 @@ def counters(cluster: Cluster, host: str) -> dict[str, Any]:
 
 def follow_policies(cluster: Cluster, host: str, text: str) -> None:
     """`host` goes by the policies in `text` when this returns: its data plane, too."""
-    path = cluster.paths.host(host) / "policies.yaml"
+    _follow(cluster, host, "policies.yaml", text)
+
+
+def follow_status(cluster: Cluster, host: str, text: str) -> None:
+    """`host` has status objects, preferences and names as `text` says."""
+    _follow(cluster, host, "status.yaml", text)
+
+
+def _follow(cluster: Cluster, host: str, file: str, text: str) -> None:
+    path = cluster.paths.host(host) / file
     path.write_text(text)
     answer = cluster.ask(host, "obeyfile", path=str(path))
     assert answer["accepted"], answer["problems"]

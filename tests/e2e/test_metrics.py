@@ -13,11 +13,22 @@ from prometheus_client.parser import text_string_to_metric_families
 from dvipad.lab.traffic import LongConnections
 from dvipad.lab.web import WebServer, web_server
 from dvipad.web.metrics import FAMILIES
-from tests.e2e.cluster_tools import WAIT_S, echo_servers, follow_policies, wait_for_state
+from tests.e2e.cluster_tools import (
+    WAIT_S,
+    echo_servers,
+    follow_policies,
+    follow_status,
+    wait_for_state,
+)
 from tests.e2e.conftest import MakeCluster
 
 pytestmark = pytest.mark.e2e
 
+STATUS = """
+objects: [{name: one, kind: exec, interval_ms: 100, options: {command: echo 1}}]
+preferences: [{name: web, by: fastest, figure: web.time_ms}]
+dns: [{name: www.example.org, dvipa: "DVIPA", port: 80, server: 192.0.2.201}]
+"""
 Samples: TypeAlias = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -58,12 +69,14 @@ def test_connections_packets_and_roles_are_told(make_cluster: MakeCluster, famil
     with echo_servers(cluster), web_server(cluster, "lb1") as web:
         wait_for_state(cluster, "lb1", "ACTIVE")
         follow_policies(cluster, "lb1", "policies: [{name: all, targets: {nodes: [t1, t2]}}]")
+        follow_status(cluster, "lb1", STATUS.replace("DVIPA", str(dvipa)))
         LongConnections(cluster, "client", dvipa, 80, connections=10)
         active = eventually(
             web,
             lambda found: (
                 value(found, "dvipad_connections_active") == 10
                 and value(found, "dvipad_node_weight", {"node": "t1"}) is not None
+                and value(found, "dvipad_status_figure", {"object": "one"}) is not None
             ),
             "10 are counted, and t1 has measured itself",
         )
@@ -82,6 +95,8 @@ def test_connections_packets_and_roles_are_told(make_cluster: MakeCluster, famil
         assert value(active, "dvipad_policy_refused_total", {"policy": "all"}) == 0
         assert value(active, "dvipad_policy_targets", {"policy": "all"}) == 2
         assert roles == {"owner": 1, "backup": 0, "target": 0}
+        assert value(active, "dvipad_status_figure", {"object": "one"}) == 1
+        assert value(active, "dvipad_status_object_up", {"object": "one"}) == 1
         assert value(active, "dvipad_syn_choices_total", {"by": "worker"}) == 10
         assert value(active, "dvipad_crt_entries", {"table": "established"}) == 10
         assert value(active, "dvipad_move_seconds_count", {"trigger": "first"}) == 1

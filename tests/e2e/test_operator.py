@@ -111,7 +111,7 @@ def test_a_broken_profile_changes_nothing(make_cluster: MakeCluster) -> None:
         profile.write_text(good.replace("VIPADEFINE", "VIPADEFINED"))
         cluster.signal_daemon("lb1", signal.SIGHUP)
         cluster.wait_until(
-            lambda: "profile and policies not changed" in cluster.paths.log("lb1").read_text(),
+            lambda: "configuration not changed" in cluster.paths.log("lb1").read_text(),
             WAIT_S,
             "refusal",
         )

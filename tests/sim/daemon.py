@@ -19,6 +19,7 @@ from dvipad.core.effects import (
     DumpSockets,
     Effect,
     Leave,
+    Preferred,
     ProbeAddress,
     Refusal,
     Send,
@@ -287,7 +288,7 @@ class Daemon:
                 )
             elif isinstance(effect, Refusal):
                 self.world.checks.declined(self.host.name, effect)
-            elif not isinstance(effect, Decision):
+            elif not isinstance(effect, Decision | Preferred):
                 self._queue.append((effect, 0, False))
         self._run()
 
@@ -311,7 +312,7 @@ class Daemon:
                     self._finish(sequence, last)
                 case Leave():
                     self.world.left(self)
-                case Decision() | Refusal() | Sequence():
+                case Decision() | Refusal() | Preferred() | Sequence():
                     raise AssertionError("never queued")
                 case _:
                     self._in_kernel(effect, sequence, last)

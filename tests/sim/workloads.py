@@ -1,13 +1,15 @@
-"""What nodes measure of themselves: it changes all the time, and some fall silent about it."""
+"""What nodes measure of themselves, and read of their applications: it changes all the time, and
+some fall silent about it."""
 
 from __future__ import annotations
 
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from dvipad.config.model import By, Preference, Score
 from dvipad.core import distributor
-from dvipad.core.inputs import Measured
+from dvipad.core.inputs import FiguresRead, Measured, PreferencesChanged
 from dvipad.wire.messages import MAX_WEIGHT, Quality, ServerWeight, ServiceQuality, Weights
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ INTERVAL_MS: Final = 400
 HOLDS_MS: Final = 3 * INTERVAL_MS
 SILENT_PERCENT: Final = 30
 """Looks at which a node finds nothing to read; some in a row, and what it said lapses."""
+FIGURE: Final = "web.time_ms"
+PREFERENCES: Final = (Preference("web", Score(By.FASTEST, FIGURE)),)
 
 
 class Workloads:
@@ -38,6 +42,17 @@ class Workloads:
             if host.daemon is not None and self._random.randrange(100) >= SILENT_PERCENT:
                 for said in (self._weights(host), self._quality(host)):
                     host.daemon.later(0, partial(Measured, said))
+                host.daemon.later(0, partial(PreferencesChanged, self._preferences()))
+                host.daemon.later(0, partial(FiguresRead, *self._figures()))
+
+    def _preferences(self) -> tuple[Preference, ...]:
+        """Its operator changes his mind now and then."""
+        return PREFERENCES if self._random.random() < 0.5 else ()
+
+    def _figures(self) -> tuple[tuple[str, ...], tuple[int | None, ...], frozenset[Any]]:
+        """No instance is down: the rules expect that every target gets connections."""
+        value = self._random.choice((None, self._random.randrange(100_000)))
+        return (FIGURE,), (value,), frozenset()
 
     def _quality(self, host: Host) -> Quality:
         """Never 0, for the same reason."""

@@ -42,13 +42,13 @@ from dvipad.config.node import (
     TIMER_LIMITS,
     MeshConfig,
     NodeConfig,
-    PathsConfig,
     Peer,
     QueueConfig,
     TablesConfig,
     TimersConfig,
     VxlanConfig,
 )
+from dvipad.config.paths import PathsConfig
 from dvipad.config.policies import DSCP_MAX, FIGURES, WEIGHT_MAX
 from dvipad.config.quality import QUALITY_LIMITS, QualityConfig
 from dvipad.config.values import network_of
@@ -240,6 +240,8 @@ def nodes(draw: st.DrawFn) -> NodeConfig:
         draw(st.builds(QualityConfig, **_numbers(QUALITY_LIMITS))),
         draw(st.none() | _paths),
         draw(_labels),
+        draw(st.none() | _paths),
+        draw(st.none() | _names.map(lambda name: name[:63])),
     )
 
 

@@ -8,7 +8,13 @@ import pytest
 from config_strategies import nodes, policies, profiles
 from hypothesis import given, settings
 
-from dvipad.config.check import CheckedNode, CheckedPolicies, CheckedProfile, load_files
+from dvipad.config.check import (
+    CheckedNode,
+    CheckedPolicies,
+    CheckedProfile,
+    CheckedStatus,
+    load_files,
+)
 from dvipad.config.errors import Severity
 from dvipad.config.model import Policy, Profile
 from dvipad.config.node import NodeConfig, parse_node
@@ -60,6 +66,8 @@ def test_samples_are_accepted_and_survive_being_shown(path: Path) -> None:
     elif isinstance(file, CheckedPolicies):
         assert file.policies
         assert parse_policies(show_policies(file.policies), "shown").policies == file.policies
+    elif isinstance(file, CheckedStatus):
+        assert file.status and file.status.objects
     else:
         assert isinstance(file, CheckedNode)
         assert file.node is not None

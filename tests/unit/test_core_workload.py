@@ -33,8 +33,8 @@ from dvipad.core.effects import (
 )
 from dvipad.core.inputs import Adopted, AdoptedService, Listener, ListenersChanged, Measured
 from dvipad.core.methods import RING_MAX, Choice, comparable, ring
+from dvipad.core.source import Source
 from dvipad.core.vipa import State
-from dvipad.core.workload import Source
 from dvipad.wire.events import DownReason
 from dvipad.wire.messages import ServerWeight, Weights
 from tests.unit_core_cluster import DVIPA, XCF, Cluster

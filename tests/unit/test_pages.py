@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from dvipad.pages import __main__ as pages
-from dvipad.pages.configuration import keys_of_code, keys_of_manual, keys_of_policies
+from dvipad.pages.configuration import (
+    keys_of_code,
+    keys_of_manual,
+    keys_of_policies,
+    keys_of_status,
+)
 
 REFERENCE = pages.MANUAL.with_name("reference.md")
 
@@ -35,6 +40,11 @@ def test_the_manual_has_every_key_of_policies() -> None:
     assert sorted(keys_of_manual(pages.MANUAL.read_text(), keys)) == sorted(keys)
 
 
+def test_the_manual_has_every_key_of_the_status_file() -> None:
+    keys = keys_of_status()
+    assert sorted(keys_of_manual(pages.MANUAL.read_text(), keys)) == sorted(keys)
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("built")
@@ -45,9 +55,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_man_pages_are_clean(built: Path) -> None:
     files = sorted((built / "man").iterdir())
-    assert {"dvipad.8", "dvipactl.1", "dvipad.policies.5", "dvipad.profile.5", "dvipad.yaml.5"} <= {
-        file.name for file in files
-    }
+    names = "dvipad.8 dvipactl.1 dvipad.policies.5 dvipad.profile.5 dvipad.status.5 dvipad.yaml.5"
+    assert set(names.split()) <= {file.name for file in files}
     for file in files:
         assert run("mandoc", "-T", "lint", "-W", "warning", str(file)) == ""
         assert run("groff", "-man", "-ww", "-z", str(file)) == ""
