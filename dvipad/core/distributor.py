@@ -19,15 +19,15 @@ from dvipad.core.effects import (
     RetainConnections,
     SetService,
 )
-from dvipad.core.fitness import SCALED, Fitness
+from dvipad.core.fitness import Fitness
+from dvipad.core.following import compares, counts, follow, measured
 from dvipad.core.inputs import Adopted, SocketsDumped
 from dvipad.core.membership import Life
 from dvipad.core.methods import BALANCED, Ring
 from dvipad.core.policy_rows import PolicyRow
 from dvipad.core.standby import Standby
-from dvipad.core.targets import CONNECTIONS
 from dvipad.core.vipa import Ownership
-from dvipad.core.workload import MEASURED, Workloads
+from dvipad.core.workload import Workloads
 from dvipad.wire.messages import NewConn
 
 SNAPSHOT_MARGIN_MS = 5_000
@@ -39,8 +39,6 @@ REWEIGH_MS = 1_000
 PREFER_MS: Final = 200
 """With preferences, rings follow figures so often for each DVIPA that there is, if that is more
 often."""
-
-_FOLLOWING = MEASURED | SCALED
 
 ISOLATED_MS = 4_000
 """For so long services stay as they are when no peer is heard of any more: a node that is cut off
@@ -113,7 +111,7 @@ class Distributor:
         return [
             (dvipa, port, row.xcf)
             for dvipa, services in self._services.items()
-            if any(_counts(policy) for policy in self._policies(dvipa))
+            if any(counts(policy) for policy in self._policies(dvipa))
             for port, service in services.items()
             for row in service.rows
         ]
@@ -156,7 +154,7 @@ class Distributor:
                 self._change(dvipa, {})
             return
         policies = self._policies(dvipa)
-        follows = _measured(rows) or _compared(policies) or self._preferences.concern(dvipa)
+        follows = measured(rows) or compares(policies) or self._preferences.concern(dvipa)
         weighed = self._weighed if follows else None
         said = (self._dpt.edition(dvipa), weighed, self._alarmed)
         grounds = (rows, self._alive, *said, policies)
@@ -222,8 +220,8 @@ class Distributor:
             (dvipa, None)
             for dvipa, services in self._services.items()
             if alarmed
-            or _follows(services)
-            or _compared(self._policies(dvipa))
+            or follow(services.values())
+            or compares(self._policies(dvipa))
             or self._preferences.concern(dvipa)
         )
 
@@ -384,22 +382,6 @@ class Distributor:
             for peer in self._context.membership
             if peer.life is Life.DEAD and peer.member.name not in self._purged
         ]
-
-
-def _measured(rows: Iterable[Distribute]) -> bool:
-    return any(row.method in _FOLLOWING for row in rows)
-
-
-def _follows(services: Mapping[int, Service]) -> bool:
-    return any(service.method in _FOLLOWING for service in services.values())
-
-
-def _compared(policies: Iterable[Policy]) -> bool:
-    return any(policy.threshold is not None or policy.subset.conditions for policy in policies)
-
-
-def _counts(policy: Policy) -> bool:
-    return any(condition.figure == CONNECTIONS for condition in policy.subset.conditions)
 
 
 def _does(service: Service) -> tuple[Ring, bool, tuple[PolicyRow, ...], bool]:
