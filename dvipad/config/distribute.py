@@ -1,4 +1,4 @@
-"""VIPADISTRIBUTE (zos.md 1.7; D1, C1, C2, A4): its options, ports and targets."""
+"""VIPADISTRIBUTE (D1, C1, C2, A4): its options, ports and targets."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Keywords of the profile, their shortest forms, and those that dvipad will not have.
 
 A keyword is written here as in the syntax diagrams of z/OS: its capitals are its shortest
-abbreviation, every longer prefix works too, in any case (zos.md 1.1).
+abbreviation, every longer prefix works too, in any case.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""VIPADEFINE, VIPABACKUP, VIPARANGE, VIPADELETE and VIPAROUTE (zos.md 1.3-1.6, 1.8)."""
+"""VIPADEFINE, VIPABACKUP, VIPARANGE, VIPADELETE and VIPAROUTE."""
 
 from __future__ import annotations
 

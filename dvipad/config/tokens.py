@@ -1,4 +1,4 @@
-"""The lexer of profiles: free format, blanks and records only separate tokens (zos.md 1.1)."""
+"""The lexer of profiles: free format, blanks and records only separate tokens."""
 
 from __future__ import annotations
 

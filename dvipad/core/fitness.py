@@ -1,4 +1,4 @@
-"""How well a target serves a service, and what that makes of its weight (zos.md 4.1, 4.2)."""
+"""How well a target serves a service, and what that makes of its weight."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ class Parts:
             self._context.emit(Refusal(vipa.dvipa, f"{vipa.origin.value}: {verdict.reason}"))
 
     def verdict(self, dvipa: Address, origin: Origin) -> Verdict:
-        """Whether `origin` may activate `dvipa` here now (zos.md 2.2)."""
+        """Whether `origin` may activate `dvipa` here now."""
         vipa = self._vipas.get(dvipa)
         row = covering(self._context.profile.ranges, dvipa)
         if row is None:
