@@ -46,8 +46,10 @@ class Workloads:
                 host.daemon.later(0, partial(FiguresRead, *self._figures()))
 
     def _preferences(self) -> tuple[Preference, ...]:
-        """Its operator changes his mind now and then."""
-        return PREFERENCES if self._random.random() < 0.5 else ()
+        """Its operator changes his mind now and then; that of a scenario file has none, for the
+        file says who is to get what."""
+        wanted = self._world.scenario.connections > 0 and self._random.random() < 0.5
+        return PREFERENCES if wanted else ()
 
     def _figures(self) -> tuple[tuple[str, ...], tuple[int | None, ...], frozenset[Any]]:
         """No instance is down: the rules expect that every target gets connections."""
