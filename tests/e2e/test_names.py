@@ -91,6 +91,8 @@ def test_a_dead_name_server_learns_everything_when_it_is_back(
     cluster = make_cluster(lbs=1, ports=(80,))
     with echo_servers(cluster), name_server(cluster, kind) as server:
         application = Application(cluster, tmp_path)
+        for name, clients in (("t2", 1), ("t3", 3)):
+            application.says(name, clients=clients)
         application.watch()
         other = {"t1": "198.51.100.1", "t2": "2001:db8::2", "t3": "198.51.100.3"}
         follow_status(cluster, "lb1", names(cluster, server, addresses=other))
