@@ -105,6 +105,8 @@ class QualityWatch:
             for row in known.rows
             if row.ready > 0
         ]
+        if not rows and not self._reaching and not self._reached.rows:
+            return  # no distributor, as most nodes at most times
         asked = [(*service, row.xcf) for row, service in rows]
         counts = await asyncio.get_running_loop().run_in_executor(
             self._daemon.thread, plane.distribution.reached, asked

@@ -11,13 +11,14 @@ import os
 import struct
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
 from socket import AF_INET, AF_INET6, AF_NETLINK, IPPROTO_TCP, IPPROTO_UDP, SOCK_RAW, socket
 from typing import Final, TypeAlias
 
+from dvipad.adapters.bpf.rtnetlink import attribute, attributes
 from dvipad.address import Address, pack
 
 NETLINK_SOCK_DIAG: Final = 4
@@ -42,7 +43,6 @@ _HEADER: Final = struct.Struct("=IHHII")
 _REQUEST: Final = struct.Struct("=BBBBI48x")
 _MESSAGE: Final = struct.Struct("=BBBB2s2s16s16s4x8s4xII")
 _MESSAGE_BYTES: Final = 72
-_ATTRIBUTE: Final = struct.Struct("=HH")
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
@@ -161,7 +161,7 @@ def _address_filter(local: Collection[Address]) -> bytes:
         length = 4 + len(condition)
         jump = struct.pack("=BBH", _BC_JUMP, 4, 4 + len(code)) if code else b""
         code = struct.pack("=BBH", _BC_S_COND, length, length + 4) + condition + jump + code
-    return _ATTRIBUTE.pack(4 + len(code), _REQ_BYTECODE) + code
+    return attribute(_REQ_BYTECODE, code)
 
 
 def parse(data: bytes, with_info: bool = False) -> tuple[list[Row], bool, bool]:
@@ -192,24 +192,15 @@ def _row(data: bytes, start: int, end: int, with_info: bool) -> Row:
     family, state, timer, _, local_port, remote_port, local, remote, cookie, waiting, room = fields
     v6_only, cgroup, info = False, 0, b""
     if with_info:
-        info = dict(_attributes(data, start + _MESSAGE_BYTES, end)).get(_INFO, b"")
+        info = attributes(data[start + _MESSAGE_BYTES : end]).get(_INFO, b"")
     elif state == State.LISTEN:
-        attributes = dict(_attributes(data, start + _MESSAGE_BYTES, end))
-        v6_only = family == AF_INET6 and attributes.get(_ATTRIBUTE_V6ONLY, b"")[:1] == b"\x01"
-        cgroup = int.from_bytes(attributes.get(_ATTRIBUTE_CGROUP, b""), sys.byteorder)
+        said = attributes(data[start + _MESSAGE_BYTES : end])
+        v6_only = family == AF_INET6 and said.get(_ATTRIBUTE_V6ONLY, b"")[:1] == b"\x01"
+        cgroup = int.from_bytes(said.get(_ATTRIBUTE_CGROUP, b""), sys.byteorder)
     if family == AF_INET:
         local, remote = local[:4], remote[:4]
     ends = (local_port, remote_port, local, remote)
     return Row(family, state, timer, *ends, v6_only, cookie, waiting, room, cgroup, info)
-
-
-def _attributes(data: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-    while start + _ATTRIBUTE.size <= end:
-        length, kind = _ATTRIBUTE.unpack_from(data, start)
-        if length < _ATTRIBUTE.size:
-            return
-        yield kind, data[start + _ATTRIBUTE.size : start + length]
-        start += (length + 3) & ~3
 
 
 class InetDiag:

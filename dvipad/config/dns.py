@@ -90,10 +90,7 @@ def _read_name(values: Mapping, node: yaml.Node, folder: Path) -> NameConfig | N
     if give is Give.FARM and not addresses:
         remedy = "Write 'addresses: {east: 192.0.2.100}', the DVIPA of each farm."
         document.error(node, "addresses is missing: farms have none of themselves", remedy)
-    numbers = {
-        key: values.number(key, DNS_DEFAULTS[key], low, high, "ms" * key.endswith("_ms"))
-        for key, (low, high) in DNS_LIMITS.items()
-    }
+    numbers = values.numbers(DNS_LIMITS, DNS_DEFAULTS)
     key_file = values.text("key", Path, "Give the path of a key file, as tsig-keygen writes it.")
     if name is not None and zone is None and values.node("zone") is None:
         zone = name.partition(".")[2] or name

@@ -16,6 +16,9 @@ _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _WORDS: Final = "Give letters, digits, '.', '-' and '_', at most 63: {rack: a, speed: fast}."
 
 
+WORD_REMEDY: Final = "Give letters, digits, '.', '-' and '_', at most 63."
+
+
 def read_word(text: str) -> str | None:
     """`text` when it can be a key or a value of a label."""
     return text if _WORD.fullmatch(text) else None

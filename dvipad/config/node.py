@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -358,11 +358,9 @@ def _numbers(
     default: MeshConfig | VxlanConfig | TimersConfig | QueueConfig | TablesConfig,
 ) -> dict[str, int]:
     """The numbers of a `section`, all of which have a default."""
-    values = Mapping(top.document, top.node(section), limits, section)
-    return {
-        key: values.number(key, getattr(default, key), low, high, "ms" * key.endswith("_ms"))
-        for key, (low, high) in limits.items()
-    }
+    return Mapping(top.document, top.node(section), limits, section).numbers(
+        limits, asdict(default)
+    )
 
 
 def _check_timers(top: Mapping, timers: TimersConfig) -> None:

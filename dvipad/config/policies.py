@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import yaml
 
 from dvipad.config.errors import Problem, in_order
-from dvipad.config.labels import read_labels, read_word
+from dvipad.config.labels import WORD_REMEDY, read_labels, read_word
 from dvipad.config.model import (
     DAY_MINUTES,
     Comparison,
@@ -30,7 +30,7 @@ from dvipad.config.model import (
 from dvipad.config.source import read_source
 from dvipad.config.values import read_address, read_number
 from dvipad.config.words import one_of
-from dvipad.config.yamldoc import Document, Mapping
+from dvipad.config.yamldoc import Document, Mapping, top_of
 
 T = TypeVar("T")
 
@@ -56,7 +56,6 @@ TARGET_KEYS: Final = ("nodes", "labels", "where")
 _CONDITION: Final = re.compile(r"([a-z_]+) *(<=|>=|<|>|=) *([0-9]{1,10})")
 _HOURS: Final = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])-([01]?[0-9]|2[0-4]):([0-5][0-9])")
 _INTERFACE: Final = re.compile(r"[^\s/:\x00-\x1f]{1,15}")
-_NAMES: Final = "Give letters, digits, '.', '-' and '_', at most 63."
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +78,9 @@ def check_policies(path: Path) -> ParsedPolicies:
 
 def are_policies(path: Path) -> bool:
     """Whether a YAML file is one of policies: in a node file the same key names such a file."""
-    source = read_source(path)
-    root = None if source.text is None else Document(source.file).compose(source.text)
-    if not isinstance(root, yaml.MappingNode):
-        return False
     return any(
         key.value == "policies" and isinstance(value, yaml.SequenceNode)
-        for key, value in root.value
+        for key, value in top_of(read_source(path).text)
     )
 
 
@@ -115,7 +110,7 @@ def _read_list(document: Document, nodes: tuple[yaml.Node, ...]) -> tuple[Policy
 
 def _read_policy(values: Mapping, node: yaml.Node) -> Policy | None:
     document = values.document
-    name = values.text("name", read_word, _NAMES)
+    name = values.text("name", read_word, WORD_REMEDY)
     if values.node("name") is None:
         document.error(node, "name is missing", "Write 'name: office'.")
     use = values.text("use", one_of(Use), "Say prefer or restrict.") or Use.PREFER
@@ -158,7 +153,7 @@ def _read_subset(document: Document, policy: yaml.Node, given: yaml.Node | None)
     figures = ", ".join(FIGURES)
     where = f"Compare a figure ({figures}) with a number by <, <=, =, >= or >: weight > 40."
     return Subset(
-        tuple(name for _, name in values.items("nodes", read_word, _NAMES, VALUES_MAX)),
+        tuple(name for _, name in values.items("nodes", read_word, WORD_REMEDY, VALUES_MAX)),
         read_labels(document, values.node("labels")),
         tuple(each for _, each in values.items("where", _read_condition, where, VALUES_MAX)),
     )

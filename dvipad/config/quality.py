@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from dvipad.config.yamldoc import Mapping
@@ -40,11 +40,5 @@ class QualityConfig:
 
 def read_quality(top: Mapping) -> QualityConfig:
     """The section `quality`; what is wrong with it is noted, and is as by default then."""
-    values = Mapping(top.document, top.node("quality"), tuple(QUALITY_LIMITS), "quality")
-    default = QualityConfig()
-    return QualityConfig(
-        **{
-            key: values.number(key, getattr(default, key), *limits)
-            for key, limits in QUALITY_LIMITS.items()
-        }
-    )
+    values = Mapping(top.document, top.node("quality"), QUALITY_LIMITS, "quality")
+    return QualityConfig(**values.numbers(QUALITY_LIMITS, asdict(QualityConfig())))

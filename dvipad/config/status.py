@@ -15,13 +15,13 @@ from dvipad.config.dns import NameConfig, read_names
 from dvipad.config.errors import Problem, in_order
 from dvipad.config.formula import why_no_formula
 from dvipad.config.kinds import KINDS, TIMEOUT_MS, why_no_options
-from dvipad.config.labels import read_word
+from dvipad.config.labels import WORD_REMEDY, read_word
 from dvipad.config.model import NOWHERE, By, FarmScore, PortRange, Position, Preference, Score
 from dvipad.config.policies import VALUES_MAX, read_ports
 from dvipad.config.source import read_source
 from dvipad.config.values import read_address
 from dvipad.config.words import one_of
-from dvipad.config.yamldoc import Document, Mapping, scalar
+from dvipad.config.yamldoc import Document, Mapping, scalar, top_of
 
 T = TypeVar("T")
 
@@ -38,7 +38,6 @@ SCORE_KEYS: Final = ("by", "figure", "formula")
 _OBJECT: Final = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _FIGURE: Final = re.compile(r"[a-z][a-z0-9_]{0,30}\.[a-z][a-z0-9_]{0,30}")
 _KIND: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
-_NAMES: Final = "Give letters, digits, '.', '-' and '_', at most 63."
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +87,7 @@ def check_status(path: Path) -> ParsedStatus:
 
 def is_status(path: Path) -> bool:
     """Whether a YAML file is a status file, by its keys."""
-    source = read_source(path)
-    root = None if source.text is None else Document(source.file).compose(source.text)
-    if not isinstance(root, yaml.MappingNode) or not root.value:
-        return False
-    return any(key.value in TOP_KEYS for key, _ in root.value)
+    return any(key.value in TOP_KEYS for key, _ in top_of(read_source(path).text))
 
 
 def parse_status(text: str, file: str, folder: Path) -> ParsedStatus:
@@ -146,10 +141,7 @@ def _read_object(values: Mapping, node: yaml.Node) -> ObjectConfig | None:
     if dvipa is not None and port is None:
         document.error(node, "dvipa without a port", "Say whose instance it is: 'port: 80'.")
     default = ObjectConfig("", "")
-    times = {
-        key: values.number(key, getattr(default, key), low, high, "ms")
-        for key, (low, high) in STATUS_LIMITS.items()
-    }
+    times = values.numbers(STATUS_LIMITS, {key: getattr(default, key) for key in STATUS_LIMITS})
     options = _read_options(document, values.node("options"))
     if kind is not None:
         wrong = why_no_options(kind, options, port)
@@ -184,7 +176,7 @@ def _read_options(document: Document, node: yaml.Node | None) -> dict[str, str]:
 
 def _read_preference(values: Mapping, node: yaml.Node) -> Preference | None:
     document = values.document
-    name = values.text("name", read_word, _NAMES)
+    name = values.text("name", read_word, WORD_REMEDY)
     if values.node("name") is None:
         document.error(node, "name is missing", "Write 'name: web'.")
     score = _read_score(values, node)
@@ -210,7 +202,7 @@ def _read_farms(document: Document, node: yaml.Node | None) -> tuple[FarmScore, 
         return ()
     found: dict[str, FarmScore] = {}
     for key, value in node.value:
-        farm = scalar(document, key, "the name of a farm", read_word, _NAMES)
+        farm = scalar(document, key, "the name of a farm", read_word, WORD_REMEDY)
         score = _read_score(Mapping(document, value, SCORE_KEYS, "a farm"), value)
         if farm is None or score is None:
             continue

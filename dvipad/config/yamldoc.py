@@ -18,6 +18,13 @@ _NULL: Final = "tag:yaml.org,2002:null"
 _EMPTY: Final = ("", "null", "~")
 
 
+def top_of(text: str | None) -> list[tuple[yaml.Node, yaml.Node]]:
+    """Keys and values at the top of a YAML file, to see what it is; none when that is no mapping.
+    What is wrong with it is another's to say."""
+    root = None if text is None else Document("").compose(text)
+    return root.value if isinstance(root, yaml.MappingNode) else []
+
+
 class Document:
     """One YAML file: its problems so far, and positions of its nodes."""
 
@@ -120,6 +127,15 @@ class Mapping:
             self.document.error(node, f"{key} is not such a number", remedy)
             return default
         return value
+
+    def numbers(
+        self, limits: dict[str, tuple[int, int]], defaults: dict[str, int]
+    ) -> dict[str, int]:
+        """Decimal numbers, each within its `limits`; what is absent or refused is as by default."""
+        return {
+            key: self.number(key, defaults[key], low, high, "ms" * key.endswith("_ms"))
+            for key, (low, high) in limits.items()
+        }
 
     def text(self, key: str, read: Callable[[str], _Value], remedy: str) -> _Value | None:
         """A plain value that `read` understands; None when absent or refused."""
