@@ -17,6 +17,7 @@ from dvipad.config.model import (
 )
 from dvipad.core.context import NodeSettings, Timers
 from dvipad.core.effects import (
+    Announce,
     Broadcast,
     CountConnections,
     DumpCrt,
@@ -66,6 +67,7 @@ class Cluster:
         self.done: dict[str, list[Effect]] = defaultdict(list)
         self.met: set[frozenset[str]] = set()
         self.fail_next: set[tuple[str, type]] = set()
+        self.busy: dict[str, list[Effect]] = {}
         self._queue: deque[tuple[str, Input]] = deque()
         for name in names:
             self.start(name)
@@ -105,6 +107,11 @@ class Cluster:
         while self._queue:
             self.feed(*self._queue.popleft())
 
+    def catch_up(self, name: str) -> None:
+        """A busy host announces at last what it had to."""
+        self._carry_out(name, self.busy.pop(name))
+        self.settle()
+
     def pass_time(self, until_ms: int) -> None:
         while self.now_ms < until_ms:
             due = [node.deadline() for node in self.nodes.values()]
@@ -117,6 +124,9 @@ class Cluster:
         for effect in effects:
             if not isinstance(effect, Sequence):
                 self._one(name, effect)
+                continue
+            if name in self.busy and any(isinstance(step, Announce) for step in effect.steps):
+                self.busy[name].append(effect)
                 continue
             failed = False
             for step in effect.steps:

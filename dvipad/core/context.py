@@ -18,7 +18,7 @@ FORGET_MS: Final = 60_000
 STOP_MS: Final = 2_000
 """A node that leaves waits this long for its backups to take what it offers."""
 STOP_LINGER_MS: Final = 200
-"""A node that leaves relays this long what still arrives after it gave a DVIPA up."""
+"""A node that leaves relays this long what still arrives after its successor announced itself."""
 REPORT_AGAIN_MS = 6_000
 """A target lists its connections once more so long after it had to list them: entries that were
 too young for a comparison then (`distributor.SNAPSHOT_MARGIN_MS`) are not any more."""

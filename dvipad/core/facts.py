@@ -46,9 +46,9 @@ def facts_of(
         overdue=stopping_since is not None and context.now_ms >= stopping_since + STOP_MS,
         backup=backup,
         asker_up=vipa.asked_by is not None and membership.is_up(vipa.asked_by),
-        successor_up=vipa.successor is not None and membership.is_up(vipa.successor),
+        successor_up=_successor_up(vipa, context),
         collect_ms=timers.collect_ms,
-        linger_ms=_linger_ms(context),
+        linger_until_ms=_linger_until_ms(vipa, context),
         rival_ranged=candidates.holder_ranged(vipa.dvipa),
         primary_waits=candidates.primary_waits(vipa),
     )
@@ -63,7 +63,7 @@ def times_of(vipa: Ownership, context: Context, collection: Collection | None) -
     if vipa.state is State.AWAITING:
         times.append(vipa.since_ms + 3 * collect_ms)
     if vipa.state is State.MOVING:
-        times.append(vipa.since_ms + _linger_ms(context))
+        times.append(_linger_until_ms(vipa, context))
     for name in vipa.unheard:
         peer = context.membership.get(name)
         times.append(0 if peer is None else peer.since_ms + FORGET_MS)
@@ -77,5 +77,16 @@ def _collected(collection: Collection, context: Context) -> bool:
     return collection.complete(context.now_ms, context.settings.timers.collect_ms)
 
 
-def _linger_ms(context: Context) -> int:
-    return STOP_LINGER_MS if context.stopping else context.settings.timers.moving_ms
+def _linger_until_ms(vipa: Ownership, context: Context) -> int:
+    """Until when a MOVING node relays. One that leaves goes soon, but not before its successor has
+    announced itself: what arrives until then is lost with it."""
+    latest_ms = vipa.since_ms + context.settings.timers.moving_ms
+    if not context.stopping:
+        return latest_ms
+    if vipa.settled_ms is None and _successor_up(vipa, context):
+        return latest_ms
+    return min(latest_ms, max(vipa.settled_ms or 0, vipa.since_ms) + STOP_LINGER_MS)
+
+
+def _successor_up(vipa: Ownership, context: Context) -> bool:
+    return vipa.successor is not None and context.membership.is_up(vipa.successor)

@@ -185,6 +185,8 @@ class Owners:
         match message.move:
             case Move.TAKEOVER | Move.COMPLETE:
                 membership.claimed(name, message.dvipa, message.epoch, True)
+                if vipa is not None and message.move is Move.COMPLETE:
+                    vipa.settled(message.epoch, self._context.now_ms)
             case Move.RELEASE:
                 membership.claimed(name, message.dvipa, message.epoch, False)
                 if vipa is not None and message.epoch == vipa.epoch:

@@ -269,7 +269,7 @@ class Takeover:
         elif rival is not None:
             vipa.successor, vipa.epoch = rival.name, rival.epoch
         vipa.unheard, vipa.withholding = set(), False
-        vipa.crt_dump = None
+        vipa.crt_dump = vipa.settled_ms = None
         vipa.done = False
         vipa.failed = ""
         self.collections.pop(vipa.dvipa, None)

@@ -41,7 +41,7 @@ class Facts:
     rival_ranged: bool = False
     primary_waits: bool = False
     collect_ms: int = 1_000
-    linger_ms: int = 3_000
+    linger_until_ms: int = 3_000
 
 
 def due(vipa: Ownership, facts: Facts) -> Trigger | None:
@@ -162,7 +162,7 @@ def _giving(vipa: Ownership, facts: Facts) -> Trigger | None:
 
 
 def _moving(vipa: Ownership, facts: Facts) -> Trigger | None:
-    if facts.now_ms >= vipa.since_ms + facts.linger_ms:
+    if facts.now_ms >= facts.linger_until_ms:
         return Trigger.LINGER_OVER
     return _called(vipa, facts) or _orphaned(facts)
 

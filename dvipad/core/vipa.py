@@ -138,6 +138,7 @@ class Ownership:
     act as one. `effect_id`: the sequence whose completion is awaited; others are
     superseded. `crt_dump`, `socket_dump`: what is handed over. `summoned`: an application or a
     command wants it here now; `unwanted`: none does any more. `idle`: it has no connection.
+    `settled_ms`: when the successor said that it has announced itself.
     `announcing`: the effect of an announcement that is repeated; if it failed, it is made again
     at `announce_ms`.
     """
@@ -159,6 +160,7 @@ class Ownership:
     failed: str = ""
     retry_ms: int = 0
     successor: str | None = None
+    settled_ms: int | None = None
     asked_by: str | None = None
     asked_epoch: int = 0
     offered_by: str | None = None
@@ -194,6 +196,11 @@ class Ownership:
         self.epoch = epoch
         self.done = True
         self.since_ms = now_ms
+
+    def settled(self, epoch: int, now_ms: int) -> None:
+        """Somebody announced the DVIPA with `epoch`: the successor of one who gave it up."""
+        if self.state in (State.GIVING, State.MOVING) and epoch >= self.epoch:
+            self.settled_ms = now_ms
 
     @property
     def ranged(self) -> bool:

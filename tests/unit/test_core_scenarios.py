@@ -10,6 +10,7 @@ from dvipad.core.context import (
     REPORT_AGAIN_MS,
     RETRY_MS,
     SHOW_AGAIN_MS,
+    STOP_LINGER_MS,
     NodeSettings,
 )
 from dvipad.core.distributor import ISOLATED_MS, KEEP_MS
@@ -105,6 +106,36 @@ def test_a_clean_stop_gives_it_to_the_backup_without_a_takeover() -> None:
     assert made.state("lb2") is State.ACTIVE
     states = [e.after for e in made.of("lb2", Decision) if isinstance(e, Decision)]
     assert states == ["TAKEBACK", "AWAITING", "ACTIVE"]
+
+
+def test_who_leaves_relays_until_its_successor_is_found_by_neighbours() -> None:
+    made = cluster()
+    made.busy["lb2"] = []
+    made.feed("lb1", StopRequested())
+    made.settle()
+    made.pass_time(made.now_ms + 1_000)
+    assert (made.state("lb1"), made.state("lb2")) == (State.MOVING, State.ACTIVE)
+    made.catch_up("lb2")
+    made.pass_time(made.now_ms + STOP_LINGER_MS - 1)
+    assert made.state("lb1") is State.MOVING
+    made.pass_time(made.now_ms + 1)
+    assert made.of("lb1", Leave) == [Leave()]
+
+
+def test_who_leaves_waits_for_no_successor_that_is_gone_nor_forever() -> None:
+    gone = cluster()
+    gone.busy["lb2"] = []
+    gone.feed("lb1", StopRequested())
+    gone.settle()
+    gone.end("lb2", DownReason.GOODBYE)
+    gone.pass_time(gone.now_ms + STOP_LINGER_MS)
+    assert gone.of("lb1", Leave) == [Leave()]
+    stuck = cluster()
+    stuck.busy["lb2"] = []
+    stuck.feed("lb1", StopRequested())
+    stuck.settle()
+    stuck.pass_time(stuck.now_ms + TIMERS.moving_ms)
+    assert stuck.of("lb1", Leave) == [Leave()]
 
 
 def test_a_restarted_daemon_goes_on_and_compares_its_own_connections() -> None:
