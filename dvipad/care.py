@@ -59,6 +59,11 @@ class Care:
                 self._health = self._make_health()
                 group.create_task(self._health.run())
 
+    def ran(self, late_ms: int) -> None:
+        """The loop did what it does all the time, so much later than it should."""
+        if self._health is not None:
+            self._health.ran(late_ms)
+
     def joined(self) -> None:
         """The operator said joingroup: troubles that stuck are over."""
         if self._health is not None:

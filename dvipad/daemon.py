@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -57,7 +57,8 @@ from dvipad.status.keeper import StatusKeeper
 from dvipad.wire.events import MeshEvent, PeerDown, PeerUp
 from dvipad.workload import Workload
 
-LEASE_INTERVAL_S: Final = 0.05
+RENEWALS: Final = 4
+"""Renewals of a lease within its time."""
 REPAIR_INTERVAL_S: Final = 1.0
 EVENTS_REST_S: Final = 0.015
 """Socket events are read this long after the last reading at the earliest, so that they batch."""
@@ -188,7 +189,7 @@ class Daemon:
         self._renewed_ms = now_ms()
         self.links = LinkWatcher(self.config.uplinks, self.mesh.counters, self._repair_now.set)
         self._spawn(self.runner.run())
-        self._spawn(self._every(LEASE_INTERVAL_S, self._renew_lease))
+        self._spawn(self._keep_lease())
         self._spawn(self._repair())
         for part in (self.care.run, self.policing.keep_time, self.workload.run, self.status.run):
             self._spawn(part())
@@ -310,25 +311,24 @@ class Daemon:
     def _renew_lease(self) -> None:
         """A node whose lease lapsed does not believe itself at once: others may find it dead."""
         now, timers = now_ms(), self.config.timers
-        lease_ms = timers.dead_ms - timers.heartbeat_ms
-        if now - self._renewed_ms > lease_ms:
+        if now - self._renewed_ms > timers.lease_ms:
             log.warning("this node did not run for %d ms", now - self._renewed_ms)
             self.feed(Stalled())
         self._renewed_ms = now
         if self.node.sure():
-            now_ns = time.monotonic_ns()
-            self.kernel.plane.renew_lease(
-                now_ns + lease_ms * _NS_PER_MS, now_ns + timers.restart_grace_ms * _NS_PER_MS
-            )
+            times = (timers.lease_ms, timers.restart_grace_ms)
+            self.kernel.plane.renew_lease(*(time.monotonic_ns() + ms * _NS_PER_MS for ms in times))
 
-    async def _every(self, interval_s: float, work: Callable[[], None]) -> None:
+    async def _keep_lease(self) -> None:
         loop = asyncio.get_running_loop()
+        interval_s = self.config.timers.lease_ms / RENEWALS / 1000
         while True:
-            work()
+            self._renew_lease()
             due = loop.time() + interval_s
             await asyncio.sleep(interval_s)
             late_s = loop.time() - due
             self.measures.late.observe(late_s)
+            self.care.ran(int(late_s * 1000))
             if late_s > LATE_S:
                 log.warning("the loop was %.0f ms late", late_s * 1000)
 

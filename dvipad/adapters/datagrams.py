@@ -10,6 +10,7 @@ import contextlib
 import socket
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from dvipad.wire.datagram import MAX_DATAGRAM
@@ -20,6 +21,8 @@ MAX_DRAINED: Final = 1024
 """Datagrams that are read at once; the rest waits for the next turn of the loop."""
 BUFFER_BYTES: Final = 1 << 20
 """Of the kernel's queue: what 128 peers send while this node is late for a quarter second."""
+MAX_PLACES: Final = 256
+"""Peers' addresses that are kept as the socket wants them."""
 _SO_RCVBUFFORCE: Final = 33
 """`asm-generic/socket.h`; needs CAP_NET_ADMIN, and is not bounded by `net.core.rmem_max`."""
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -73,7 +76,7 @@ class Datagrams:
             # A peer of the other family: the kernel chooses the address, the token tells who.
             self._sockets[version] = _open(version)
         try:
-            self._sockets[version].sendto(data, (str(endpoint.address), endpoint.port))
+            self._sockets[version].sendto(data, _place(endpoint))
         except OSError:
             self._counters["udp_failed"] += 1
 
@@ -82,6 +85,11 @@ class Datagrams:
         for sock in self._sockets.values():
             sock.close()
         self._sockets.clear()
+
+
+@lru_cache(MAX_PLACES)
+def _place(endpoint: Endpoint) -> tuple[str, int]:
+    return str(endpoint.address), endpoint.port
 
 
 def _open(version: int) -> socket.socket:

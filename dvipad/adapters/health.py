@@ -25,7 +25,6 @@ SETTLE_S: Final = 0.02
 """Links and routes change in swarms: they are read so long after the first change."""
 LOOK_S: Final = 5.0
 """Links and routes are read so often even if no change was heard of."""
-BEAT_S: Final = 0.1
 STORAGE_S: Final = 1.0
 MESH_S: Final = 1.0
 
@@ -77,13 +76,19 @@ class Health:
             await self._try_storage(at_once=True)
             self._loop.add_reader(changes.fileno(), changes.drain, self._changed.set)
             async with asyncio.TaskGroup() as group:
-                for work in (self._links(), self._storage(), self._beats(), self._mesh()):
+                for work in (self._links(), self._storage(), self._mesh()):
                     group.create_task(work)
         finally:
             self._loop.remove_reader(changes.fileno())
             changes.close()
             if self._timer is not None:
                 self._timer.cancel()
+
+    def ran(self, late_ms: int) -> None:
+        """The loop ran, so many milliseconds later than it should; to be said often."""
+        starved = self._stalls.ran(late_ms, self._now_ms())
+        if starved or Trouble.STARVED in self._present:
+            self._see(Trouble.STARVED, f"late by {late_ms} ms" if starved else "")
 
     def forgive(self) -> None:
         """The operator says that the node is well; what is still wrong must last once more."""
@@ -130,14 +135,6 @@ class Health:
             if why is not None:
                 break
         self._see(Trouble.STORAGE, why or "", at_once=at_once)
-
-    async def _beats(self) -> None:
-        while True:
-            due_s = self._loop.time() + BEAT_S
-            await asyncio.sleep(BEAT_S)
-            late_ms = int((self._loop.time() - due_s) * 1000)
-            starved = self._stalls.ran(late_ms, self._now_ms())
-            self._see(Trouble.STARVED, f"late by {late_ms} ms" if starved else "")
 
     async def _mesh(self) -> None:
         while True:

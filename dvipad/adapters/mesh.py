@@ -230,8 +230,10 @@ class MeshTransport:
         if self._pumping:
             return
         self._pumping = True
+        moved = self._timer is None
         try:
             while outputs := self.mesh.poll():
+                moved = True
                 events: list[MeshEvent] = []
                 for output in outputs:
                     if isinstance(output, PeerUp | PeerDown | HostAnswered | MessageReceived):
@@ -242,7 +244,8 @@ class MeshTransport:
                     self._on_events(events)
         finally:
             self._pumping = False
-        self._arm()
+        if moved:  # what only arrives makes nothing due sooner
+            self._arm()
 
     def _arm(self) -> None:
         """One timer; it is moved only when it would be late, else it re-arms itself."""

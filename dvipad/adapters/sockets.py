@@ -42,6 +42,9 @@ from dvipad.core.inputs import ConnectionsEnded, ConnectionsOriginated
 
 ENDS_NS: Final = 100_000_000
 """Ends of connections are fetched so often; they alone do not wake the daemon."""
+CALM_MAX: Final = 4
+"""Each time in a row that nothing was there the next look may wait an `ENDS_NS` longer, so many
+times: a host on which nothing happens sleeps."""
 PROGRAM: Final = "socket_state"
 NEEDS: Final = "BPF with BTF, and tp_btf programs (Linux 5.5, CONFIG_DEBUG_INFO_BTF)"
 
@@ -76,6 +79,7 @@ class SocketWatcher:
         self._originating: set[Address] = set()
         self._read: list[bytes] = []
         self._looked_ns = time.monotonic_ns()
+        self._calm = 0
         with contextlib.ExitStack() as stack:
             self._maps = _load(settings)
             for each in self._maps.values():
@@ -156,6 +160,7 @@ class SocketWatcher:
         self._ring.consume()
         read = self._read[:]
         self._read.clear()
+        self._calm = 0 if read or len(self._lingering) else min(self._calm + 1, CALM_MAX)
         now_ns = self._looked_ns = time.monotonic_ns()
         events = self._sort(read, now_ns)
         events += self._resync_if_lost()
@@ -274,7 +279,7 @@ class SocketWatcher:
         deadlines = (
             self._listener_schedule.deadline_ns(),
             self._origin_schedule.deadline_ns(),
-            self._looked_ns + ENDS_NS if self._dvipas else None,
+            self._looked_ns + ENDS_NS * (1 + self._calm) if self._dvipas else None,
         )
         self._timer.set(min((each for each in deadlines if each is not None), default=None))
 

@@ -103,6 +103,11 @@ class TimersConfig:
     redial_max_ms: int = 2000
     probe_ms: int = 200
 
+    @property
+    def lease_ms(self) -> int:
+        """How long the kernel decides for a daemon that is not heard of: less than `dead_ms`."""
+        return self.dead_ms - self.heartbeat_ms
+
 
 @dataclass(frozen=True, slots=True)
 class QueueConfig:

@@ -159,7 +159,8 @@ class Candidates:
     def deadlines(self) -> list[int]:
         """When the patience with a peer that has not said what it owns ends."""
         list_ms = LIST_FACTOR * self._context.settings.timers.join_ms
-        return [peer.since_ms + list_ms for peer in self._context.membership]
+        peers = self._context.membership
+        return [peer.since_ms + list_ms for peer in peers if not peer.listed]
 
     def _order(self, dvipa: Address, name: str) -> tuple[int, str]:
         peer = self._context.membership.get(name)

@@ -83,6 +83,8 @@ class Distributor:
         """What the services of a DVIPA were made of; without a change they are the same."""
         self._waiting: dict[Address, None] = {}
         self._alive: tuple[Candidate, ...] = ()
+        self._isolated_until_ms = 0
+        self._seen = -1  # edition of the membership
 
     def services(self) -> dict[tuple[Address, int], Service]:
         """The DPT as it is distributed now."""
@@ -132,12 +134,12 @@ class Distributor:
         """Bring the data plane's services of the DVIPAs `look` to what DPT and profile say;
         `owned`: whether this node distributes one, or is about to."""
         self._waiting.update(dict.fromkeys(look))
+        self._see_members()
         if self._context.now_ms < self._hold_until_ms:
             self._unlist()
             return
-        if self._context.now_ms < self._isolated_until_ms():
+        if self._context.now_ms < self._isolated_until_ms:
             return
-        self._count_candidates()
         self._reweigh()
         waiting, self._waiting = self._waiting, {}
         for dvipa in waiting:
@@ -254,17 +256,6 @@ class Distributor:
         else:
             self._services.pop(dvipa, None)
 
-    def _isolated_until_ms(self) -> int:
-        """Until when a node that hears nobody any more leaves its services as they are.
-
-        All peers at once are not dead, this node is cut off. Another one takes over, and clients
-        go there within moments; a refusal would reach their applications.
-        """
-        peers = [peer for peer in self._context.membership if not peer.left]
-        if any(peer.life is not Life.DEAD for peer in peers):
-            return 0
-        return max((peer.since_ms + ISOLATED_MS for peer in peers), default=0)
-
     def _unlist(self) -> None:
         """Adopted services lose the targets that the statements do not name."""
         for (dvipa, port), ring in self._adopted.items():
@@ -277,12 +268,24 @@ class Distributor:
                 balanced = row.method in BALANCED
                 self._context.emit(SetService(dvipa, port, listed, row.offload, None, balanced))
 
-    def _count_candidates(self) -> None:
-        """Who may get connections now; if that changed, every service is looked at."""
-        settings = self._context.settings
+    def _see_members(self) -> None:
+        """Who may get connections now; if that changed, every service is looked at.
+
+        A node that hears nobody any more leaves its services as they are for a while: all peers at
+        once are not dead, this node is cut off. Another one takes over, and clients go there within
+        moments; a refusal would reach their applications.
+        """
+        settings, membership = self._context.settings, self._context.membership
+        if self._seen == membership.edition:
+            return
+        self._seen = membership.edition
+        staying = [peer for peer in membership if not peer.left]
+        cut_off = all(peer.life is Life.DEAD for peer in staying)
+        ends = (peer.since_ms + ISOLATED_MS for peer in staying) if cut_off else ()
+        self._isolated_until_ms = max(ends, default=0)
         alive = [
             Candidate(peer.member.name, peer.member.xcf, peer.labels)
-            for peer in self._context.membership
+            for peer in membership
             if peer.life is not Life.DEAD
         ]
         candidates = (Candidate(settings.name, settings.xcf, settings.labels), *alive)
@@ -377,7 +380,7 @@ class Distributor:
 
     def deadlines(self) -> list[int]:
         """When `expire` has something to do."""
-        return [self._hold_until_ms, self._keep_until_ms, self._isolated_until_ms()] + [
+        return [self._hold_until_ms, self._keep_until_ms, self._isolated_until_ms] + [
             peer.since_ms + FORGET_MS
             for peer in self._context.membership
             if peer.life is Life.DEAD and peer.member.name not in self._purged

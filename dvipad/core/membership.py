@@ -68,7 +68,13 @@ class Membership:
         self._died: list[str] = []
         self.sightings: dict[Address, Claim] = {}
         """Claims of peers that are seen with a DVIPA on the link."""
+        self.edition = 0
+        """It grows with whatever changes here, but for signs of life and what peers reach."""
         self._claims: dict[Address, Claim | None] = {}  # what `claim` found since the last change
+
+    def _changed(self) -> None:
+        self.edition += 1
+        self._claims.clear()
 
     def __iter__(self) -> Iterator[Peer]:
         return iter(self._peers.values())
@@ -79,7 +85,7 @@ class Membership:
 
     def up(self, member: Member, now_ms: int) -> Peer:
         """A session with `member` began; what it said in a former session counts until it lists."""
-        self._claims.clear()
+        self._changed()
         known = self._peers.get(member.name)
         peer = Peer(member, Life.UP, now_ms, now_ms)
         if known is not None:
@@ -93,7 +99,7 @@ class Membership:
         peer = self._peers.get(name)
         if peer is None:
             return
-        self._claims.clear()
+        self._changed()
         peer.since_ms = peer.answered_ms = now_ms
         if reason in (DownReason.LOST, DownReason.PROTOCOL):
             peer.life = Life.LOST
@@ -115,7 +121,7 @@ class Membership:
         """
         for peer in self._peers.values():
             if peer.life is Life.LOST and now_ms >= self._end_of_grace(peer):
-                self._claims.clear()
+                self._changed()
                 peer.life = Life.DEAD
                 peer.since_ms = now_ms
                 self._died.append(peer.member.name)
@@ -136,7 +142,7 @@ class Membership:
         peer = self._peers.get(name)
         if peer is None:
             return {}
-        self._claims.clear()
+        self._changed()
         said = {entry.dvipa: entry for entry in message.entries}
         named = said.keys() | peer.entries.keys() if message.whole else said.keys()
         changed = {
@@ -164,7 +170,7 @@ class Membership:
         peer = self._peers.get(name)
         if peer is None:
             return
-        self._claims.clear()
+        self._changed()
         entry = peer.entries.get(dvipa) or VipaEntry(dvipa, 0, False, False, 0)
         peer.entries[dvipa] = replace(entry, owner=owner, epoch=epoch)
 
@@ -173,14 +179,14 @@ class Membership:
         peer = self._peers.get(name)
         if peer is None:
             return
-        self._claims.clear()
+        self._changed()
         peer.witnessed.pop(dvipa, None)
         if claim is not None:
             peer.witnessed[dvipa] = claim
 
     def seen(self, claims: dict[Address, Claim]) -> None:
         """What peers without a session are seen to have on the link."""
-        self._claims.clear()
+        self._changed()
         self.sightings = claims
 
     def seen_with(self, dvipa: Address) -> Claim | None:
@@ -229,7 +235,7 @@ class Membership:
         """What a peer that is dead for long said counts no more."""
         peer = self._peers.get(name)
         if peer is not None:
-            self._claims.clear()
+            self._changed()
             peer.entries = {}
 
     def names_up(self) -> set[str]:

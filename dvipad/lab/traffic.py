@@ -18,14 +18,15 @@ from typing import IO, Any, Final, TypeVar
 from dvipad.address import Address
 from dvipad.lab.cluster import Cluster
 from dvipad.lab.nginx import config_text, listening_ports
-from dvipad.lab.spec import LabError
+from dvipad.lab.spec import LabError, slowness
 
 ANSWER_TIMEOUT_S: Final = 10.0
 CONNECT_TIMEOUT_S: Final = 15.0
 LISTEN_TIMEOUT_S: Final = 10.0
 READ_BYTES: Final = 1 << 20
 QUIET_MS: Final = 5000.0
-"""An open connection on which nothing came back for so long is lost too."""
+"""An open connection on which nothing came back for so long (times the machine's slowness) is lost
+too."""
 
 P = TypeVar("P", bound="Program")
 
@@ -140,9 +141,9 @@ class LongReport:
 
     def lost(self, without: Collection[str] = ()) -> int:
         """Connections that ended, or are open and silent for `QUIET_MS` on some server."""
-        rows = self._rows(without)
+        rows, limit_ms = self._rows(without), QUIET_MS * slowness()
         ended = sum(int(row["connections"] - row["open"]) for row in rows)
-        return ended + sum(int(row["open"]) for row in rows if row["quiet_ms"] >= QUIET_MS)
+        return ended + sum(int(row["open"]) for row in rows if row["quiet_ms"] >= limit_ms)
 
     def _rows(self, without: Collection[str]) -> list[Mapping[str, float]]:
         return [row for server, row in self.servers.items() if server not in without]

@@ -95,6 +95,8 @@ _RANGES: Final[dict[tuple[type, str], tuple[int, int]]] = {
 }
 """Numbers that are not just 0 to `MAX_NUMBER`."""
 
+_text: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
 Json: TypeAlias = Any
 _Encode: TypeAlias = Callable[[Any, bytearray], Json]
 
@@ -116,12 +118,22 @@ def encode(message: Message, version: int = NEWEST) -> bytes:
     Raises ``ValueError`` for a message over a limit, which the receiver would refuse.
     """
     kind: Any = type(message)
+    if kind is messages.Heartbeat:
+        return _heartbeat(version)  # most frames are
+    return _encode(message, kind, version)
+
+
+@cache
+def _heartbeat(version: int) -> bytes:
+    return _encode(messages.Heartbeat(), messages.Heartbeat, version)
+
+
+def _encode(message: Message, kind: Any, version: int) -> bytes:
     if not _knows(version, kind):
         return b""
     blob = bytearray()
     header = _encoder(kind, version)(message, blob)
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return encode_frame(Frame(_NUMBERS[kind], text.encode(), bytes(blob)), version)
+    return encode_frame(Frame(_NUMBERS[kind], _text(header).encode(), bytes(blob)), version)
 
 
 def decode(
@@ -137,6 +149,8 @@ def decode(
     if kind is None or not _knows(version, kind):
         counters["unknown_message"] += 1
         return None
+    if kind is messages.Heartbeat and frame.header == b"{}":
+        return messages.Heartbeat()
     try:
         header = json.loads(frame.header.decode())
     except (ValueError, RecursionError) as error:

@@ -71,6 +71,8 @@ class FrameDecoder:
         stream is useless from there on.
         """
         buffer = self._buffer
+        if not buffer:
+            return None
         if not MAGIC.startswith(buffer[:2]) and buffer[:2] != MAGIC:
             raise RemoteProtocolError(Fault.MAGIC, f"a frame starts with {bytes(buffer[:2])!r}")
         if len(buffer) > 2 and buffer[2] not in (GREETING, self.version):

@@ -220,9 +220,10 @@ class Mesh:
 
     def handle_deadline(self, now_ms: int) -> None:
         """Sends heartbeats, gives up silent peers, dials whoever is due."""
+        soon_ms = now_ms + self._session_settings.early_ms
         for connection in list(self._connections.values()):
             due_ms = connection.session.deadline()
-            if due_ms is not None and due_ms <= now_ms:
+            if due_ms is not None and due_ms <= soon_ms:
                 connection.session.handle_deadline(now_ms)
                 self._drain(connection, now_ms)
         self._outputs.extend(self._beats.due(now_ms))

@@ -23,6 +23,7 @@ from tests.e2e.test_probe import FREE
 pytestmark = pytest.mark.e2e
 
 CLEAR_MS = 300
+LATE_MS = 10_000
 WAIT_S = 10 * SLOW
 PATIENCE = Patience(persist_ms=200, uplink_ms=100, clear_ms=CLEAR_MS)
 
@@ -57,7 +58,7 @@ def play(
 
     async def tell_all() -> Scene:
         scene = Scene()
-        settings = HealthSettings(uplinks, folders, 10_000, patience)
+        settings = HealthSettings(uplinks, folders, LATE_MS, patience)
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
             scene.health = Health(
                 settings, reader, writer, scene.mesh_broken, scene.told.put_nowait, scene.counters
@@ -98,6 +99,19 @@ def fill(folder: Path) -> None:
         while True:
             file.write(bytes(4096))
             file.flush()
+
+
+def test_a_loop_that_is_late_again_and_again_starves() -> None:
+    async def story(scene: Scene) -> None:
+        for late_ms in (LATE_MS + 1, LATE_MS, LATE_MS + 1):
+            scene.health.ran(late_ms)
+        assert scene.told.empty()
+        scene.health.ran(LATE_MS + 1)
+        assert await scene.next() == {"loop starved"}
+
+    with hosts() as (node, _):
+        scene = play(story, node)
+        assert scene.counters["trouble_starved"] == 1
 
 
 def test_a_cable_that_is_pulled_is_told_and_one_that_flaps_is_not() -> None:
