@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from dvipad.lab.cluster import Cluster, destroy
 from dvipad.lab.prometheus import Prometheus, prometheus
 from dvipad.lab.spec import LabSpec
 from dvipad.lab.traffic import EchoServer, LongConnections, NewConnections
 from dvipad.lab.web import web_server
-from tests.e2e.cluster_tools import follow_policies, wait_for_state
+from tests.e2e.cluster_tools import follow_policies, follow_status, wait_for_state
 from tests.e2e.test_health import small_disk
 
 NODES: Final = ("lb1", "lb2", "t1", "t2")
@@ -32,6 +33,8 @@ class Scene:
         self.cluster = cluster
         self.prometheus = asked
         self.disk = disk
+        self.pending = cluster.paths.host("lb1") / "pending"
+        """What a status object of lb1 reads."""
         self.began = time.time()
         self.webs: dict[str, ExitStack] = {}
         self.servers: dict[str, EchoServer] = {}
@@ -89,6 +92,12 @@ class Scene:
             stack.close()
 
 
+def _status(file: Path) -> dict[str, Any]:
+    known = {"name": "pending", "kind": "exec", "options": {"command": f"cat {file}"}}
+    rule = {"name": "all", "by": "least-loaded", "figure": "pending.value"}
+    return {"objects": [known], "preferences": [rule]}
+
+
 @contextmanager
 def scene(folder: Path) -> Iterator[Scene]:
     """Two distributors and two targets, all well; ten connections, and twenty new ones a second."""
@@ -115,6 +124,8 @@ def scene(folder: Path) -> Iterator[Scene]:
         for name in ("t1", "t2"):
             made.servers[name] = EchoServer(cluster, name, [PORT])
         wait_for_state(cluster, "lb1", "ACTIVE")
+        made.pending.write_text("3")
+        follow_status(cluster, "lb1", json.dumps(_status(made.pending)))
         follow_policies(cluster, "lb1", "policies: [{name: all, targets: {nodes: [t1, t2]}}]")
         dvipa = spec.dvipa()
         held = LongConnections(cluster, "client", dvipa, PORT, connections=10)

@@ -51,9 +51,11 @@ def reload(made: Scene, name: str, text: str) -> None:
 
 
 def test_troubles_of_nodes(made: Scene) -> None:
-    """A full disk, a profile with a defect, a worker that dies, a CRT without room."""
+    """A full disk, a profile with a defect, a worker that dies, a CRT without room, and nothing
+    that a status object could read."""
     dvipa = made.cluster.spec.dvipa()
     fill(made.disk)
+    made.pending.unlink()
     profile = made.cluster.paths.profile("lb2").read_text()
     reload(made, "lb2", "VIPADYNAMIC\n  VIPABACKUP 999\nENDVIPADYNAMIC\n")
     kill_worker(made)
@@ -65,8 +67,10 @@ def test_troubles_of_nodes(made: Scene) -> None:
         "DvipadConfigReloadFailed",
         "DvipadQueueWorkerRestarting",
         "DvipadCrtNearFull",
+        "DvipadStatusObjectDown",
     )
     many.stop()
+    made.pending.write_text("3")
     (made.disk / "big").unlink()
     reload(made, "lb2", profile)
     made.calm()

@@ -80,6 +80,11 @@ def follow_policies(cluster: Cluster, host: str, text: str) -> None:
     _follow(cluster, host, "policies.yaml", text)
 
 
+def follow_profile(cluster: Cluster, host: str, text: str) -> None:
+    """`host` has the profile `text` when this returns: its data plane, too."""
+    _follow(cluster, host, "new.profile", text)
+
+
 def follow_status(cluster: Cluster, host: str, text: str) -> None:
     """`host` has status objects, preferences and names as `text` says."""
     _follow(cluster, host, "status.yaml", text)

@@ -91,7 +91,7 @@ def test_who_gave_it_up_serves_what_the_successor_chose_it_for(four: Bench, vers
     four.plane.set_members(frozenset(TARGETS[4]))
     chosen = through_tunnel(from_client(version, "S"), 4, False, successor)
     assert four.ingress(*chosen).verdict == DROP, "nobody listens"
-    run("ip", "-n", four.netns, "addr", "add", f"{DVIPA[version]}", "dev", "lo")
+    run("ip", "-n", four.netns, "addr", "add", f"{DVIPA[version]}", "dev", "lo", "nodad")
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     with inside(four.netns), socket.socket(family) as listener:
         listener.bind((str(DVIPA[version]), PORT))
@@ -145,7 +145,7 @@ def test_an_owner_without_an_entry(four: Bench, version: int) -> None:
 def test_a_synack_that_a_socket_waits_for_passes(four: Bench, version: int) -> None:
     own(four)
     family = socket.AF_INET if version == 4 else socket.AF_INET6
-    run("ip", "-n", four.netns, "addr", "add", f"{DVIPA[version]}", "dev", "lo")
+    run("ip", "-n", four.netns, "addr", "add", f"{DVIPA[version]}", "dev", "lo", "nodad")
     run(*f"ip -n {four.netns} -{version} route add default dev up0".split())
     with inside(four.netns), socket.socket(family) as listener:
         listener.bind((str(DVIPA[version]), PORT))

@@ -200,6 +200,9 @@ CASES = {
             for what, series in (("tsr", values(1, 0)), ("sef", values(0, 0)))
         }
     ),
+    "DvipadStatusObjectDown": Case(
+        {f'dvipad_status_object_up{{{NODE},object="queue"}}': values(1, 0)}
+    ),
     "DvipadNoTarget": Case(
         OWNED | {f'dvipad_target_listeners{{{NODE},{VIPA},port="80",target="t1"}}': values(1, None)}
     ),
