@@ -12,6 +12,7 @@ from dvipad.lab.cluster import Cluster
 from dvipad.lab.traffic import LongConnections, NewConnections
 from tests.e2e.cluster_tools import counters, echo_servers, state, wait_for_holder, wait_for_state
 from tests.e2e.conftest import MakeCluster
+from tests.e2e.dvs_network import SLOW
 
 pytestmark = pytest.mark.e2e
 
@@ -24,7 +25,7 @@ SLOWED_MAX = 10
 """The queue's window: so many SYNs a worker that is killed may have in hand."""
 SLOWED_SHARE = 0.02
 """Of all, on a machine so busy that a starting daemon keeps servers from running."""
-DEAD_MS = 1500
+DEAD_MS = round(1_500 * SLOW)
 """Longer than a daemon that starts on such a machine keeps its peers waiting for a greeting."""
 
 
