@@ -52,13 +52,23 @@ def url_of(address: Address, port: int) -> str:
 
 
 def command(
-    url: str, folder: Path, *, connections: int, seconds: int, new_connections: bool
+    url: str,
+    folder: Path,
+    *,
+    connections: int,
+    seconds: int,
+    new_connections: bool,
+    timeout_s: int = 2,
 ) -> list[str]:
-    """The command line, its script written into `folder`; `new_connections`: one per request."""
+    """The command line, its script written into `folder`; `new_connections`: one per request.
+
+    An answer that takes longer than `timeout_s` is an error.
+    """
     script = folder / "wrk.lua"
     script.write_text(_SCRIPT)
     close = ["-H", "Connection: close"] if new_connections else []
-    return ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), *close, url]
+    load = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", f"{timeout_s}s"]
+    return ["wrk", *load, "-s", str(script), *close, url]
 
 
 def parse(lines: Iterable[str]) -> WrkResult:

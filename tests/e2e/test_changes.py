@@ -37,6 +37,8 @@ IDLE: Final = ("chrt", "-i", "0")
 CONNECTIONS: Final = 16
 PACKETS: Final = 1_000
 """That are forwarded between two changes, at least."""
+TIMEOUT_S: Final = 30
+"""wrk itself may have to wait for a processor."""
 LONGEST_S: Final = 600
 """wrk is told to end as soon as all has changed."""
 
@@ -73,6 +75,7 @@ def test_no_request_of_wrk_fails(make_cluster: MakeCluster, new_connections: boo
         connections=CONNECTIONS,
         seconds=LONGEST_S,
         new_connections=new_connections,
+        timeout_s=TIMEOUT_S,
     )
     with ExitStack() as stack:
         for name in targets_of(cluster):

@@ -21,9 +21,9 @@ RATE = 250.0
 ENOUGH = 125
 """Answers that show that load flows."""
 EVENTS = 3
-REPEATED_MAX = 10
+SLOWED_MAX = 10
 """The queue's window: so many SYNs a worker that is killed may have in hand."""
-REPEATED_SHARE = 0.02
+SLOWED_SHARE = 0.02
 """Of all, on a machine so busy that a starting daemon keeps servers from running."""
 DEAD_MS = round(1_500 * SLOW)
 """Longer than a daemon that starts on such a machine keeps its peers waiting for a greeting."""
@@ -86,7 +86,9 @@ def test_under_load_nothing_fails(
             report = new.stop()
             print(f"{event.__name__} {number}: {report}")
             assert report.failed == {}
-            assert report.retransmits <= max(REPEATED_MAX, REPEATED_SHARE * report.started)
+            # An emulated machine takes a second for a connection without repeating anything.
+            slowed = report.slowed if SLOW == 1 else report.retransmits
+            assert slowed <= max(SLOWED_MAX, SLOWED_SHARE * report.started)
         result = long.stop()
         assert state(cluster, "lb2") == "BACKUP"
         epoch = cluster.view("lb1")["dvipas"][0]["epoch"]

@@ -51,6 +51,8 @@ TARGETS = {v: tuple(type(XCF[v])(int(XCF[v]) + i) for i in (1, 2, 3)) for v in (
 CLIENTS = {4: int(ip_address("198.18.0.0")), 6: int(ip_address("2001:db8:c::"))}
 SYNS = round(3000 / SLOW)
 HUNG_MS = round(150 * SLOW)
+NEVER_MS = 60_000
+"""A worker that only waits for a processor is not hung: what it has is decided once."""
 STARTS = {4: 0, 41: 0, 47: 4, 17: 30}
 """Bytes between the outer and the inner IP header, by protocol: what the worker sends."""
 TAKEN_TWICE = 15
@@ -135,7 +137,12 @@ def packet_socket() -> socket.socket:
 
 
 def start_node(
-    stack: ExitStack, folder: Path, version: int, tunnel: Tunnel, window: int = 1000
+    stack: ExitStack,
+    folder: Path,
+    version: int,
+    tunnel: Tunnel,
+    window: int = 1000,
+    hung_ms: int = HUNG_MS,
 ) -> Node:
     pins = stack.enter_context(bpffs(folder / "bpf"))
     node, peer = stack.enter_context(namespace()), stack.enter_context(namespace())
@@ -159,7 +166,7 @@ def start_node(
     for dvipa in DVIPA.values():
         plane.set_dvipa(dvipa, Role.OWNER, 1)
         plane.set_service(dvipa, 80, TARGETS[version])
-    queue_settings = QueueSettings(settings.pin_dir, folder, NUMBER, hung_ms=HUNG_MS)
+    queue_settings = QueueSettings(settings.pin_dir, folder, NUMBER, hung_ms=hung_ms)
     queue = QueueSupervisor.start(queue_settings)
     stack.callback(queue.stop)
     queue.wait_ready(10 * SLOW)
@@ -184,7 +191,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
 @pytest.mark.parametrize("inner", [4, 6])
 def test_syns_are_decided_in_turn(tmp_path: Path, inner: int, outer: int, tunnel: Tunnel) -> None:
     with ExitStack() as stack:
-        node = start_node(stack, tmp_path, outer, tunnel)
+        node = start_node(stack, tmp_path, outer, tunnel, hung_ms=NEVER_MS)
         node.version = inner
         node.wire.setblocking(True)
         for number in range(SYNS):
@@ -198,9 +205,7 @@ def test_syns_are_decided_in_turn(tmp_path: Path, inner: int, outer: int, tunnel
         assert counters["queued"] + counters["chosen"] == SYNS
         # A packet is on the wire before it is counted.
         eventually(lambda: node.queue.counters()["sent"] == counters["queued"] > 0)
-        # On a busy machine a worker counts as hung, and what it had is decided once more.
-        told = node.queue.counters()
-        assert 0 <= told["packets"] - counters["queued"] <= told["reclaimed"]
+        assert node.queue.counters()["packets"] == counters["queued"]
         assert node.queue.counters()["errors"] == 0
 
 
@@ -232,8 +237,14 @@ def test_no_syn_is_lost_when_the_worker_is(node: Node, number: signal.Signals, r
     assert len(clients) == SYNS  # nobody sent anything twice
     assert len(seen) == SYNS  # and nobody's SYN went to two targets
     eventually(lambda: node.queue.worker_pid() not in (0, before))
-    eventually(lambda: node.queue.counters()["restarts"] >= 1)
-    assert node.queue.counters()["hung"] >= (number == signal.SIGSTOP)
+    # On a busy machine others count as hung after that: each of them is a restart, too.
+    killed = number == signal.SIGKILL
+
+    def told() -> bool:
+        counters = node.queue.counters()
+        return bool(counters["restarts"] == counters["hung"] + killed >= 1)
+
+    eventually(told)
 
 
 def test_what_a_hung_worker_holds_is_decided_by_its_successor(node: Node) -> None:
@@ -290,12 +301,14 @@ def netlink_sockets(pid: int) -> list[socket.socket]:
 
 
 def test_the_program_chooses_while_there_is_no_worker(node: Node) -> None:
+    began = time.monotonic()
     node.queue.stop()
     for client in range(100):
         node.wire.send(node.syn(client))
+    slow = time.monotonic() - began >= node.settings.stale_ms / 1000
     assert len(node.forwarded(100)) == 100
-    counters = node.plane.counters()  # stale, when this test itself was slow
-    assert counters["worker_dead"] + counters["worker_stale"] == 100
+    counters = node.plane.counters()
+    assert counters["worker_dead"] + slow * counters["worker_stale"] == 100
 
 
 def test_what_is_for_this_node_goes_up_its_stack(node: Node) -> None:
